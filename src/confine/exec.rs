@@ -1,0 +1,102 @@
+//! The command: found along PATH and executed, as execvp(3) does.
+
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStringExt;
+
+use nix::errno::Errno;
+
+use super::descriptors::Sealed;
+use crate::report::{Error, NOT_EXECUTABLE, NOT_FOUND, Result};
+use crate::sys::process::{self, Arguments};
+
+const SHELL: &CStr = c"/bin/sh";
+/// What execvp uses if PATH is not set.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// Everything that execve needs, allocated before the fork.
+pub struct Program {
+    name: CString,
+    /// The paths to try, in order.
+    candidates: Vec<CString>,
+    arguments: Arguments,
+    /// For a script without `#!`: the shell, the script's path to be put in, its arguments.
+    script: Arguments,
+}
+
+impl Program {
+    /// `command` is the name and its arguments: at least one word.
+    pub fn new(command: Vec<CString>) -> Self {
+        let name = command[0].clone();
+        let path = env::var_os("PATH").map_or_else(|| DEFAULT_PATH.to_vec(), OsStringExt::into_vec);
+        let mut script = vec![SHELL.to_owned()];
+        script.extend(command.iter().cloned());
+        Self {
+            candidates: candidates(&name, &path),
+            name,
+            arguments: Arguments::new(command),
+            script: Arguments::new(script),
+        }
+    }
+}
+
+/// A name with a slash is a path. An empty element of PATH is the working directory.
+fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
+    let bytes = name.to_bytes();
+    if bytes.is_empty() || bytes.contains(&b'/') {
+        return vec![name.to_owned()];
+    }
+    let join = |directory: &[u8]| match directory {
+        [] => bytes.to_vec(),
+        directory => [directory, b"/", bytes].concat(),
+    };
+    // Neither the environment nor an argument contains a NUL.
+    path.split(|byte| *byte == b':').filter_map(|dir| CString::new(join(dir)).ok()).collect()
+}
+
+/// Returns only if the command cannot be executed: the error carries 126 or 127.
+pub fn execute(_: Sealed, mut program: Program) -> Result<Infallible> {
+    let mut error = Errno::ENOENT;
+    for path in program.candidates {
+        match process::execute(&path, &program.arguments) {
+            // Not here.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG => {}
+            // Remembered, but it may be executable further on.
+            Errno::EACCES => error = Errno::EACCES,
+            Errno::ENOEXEC => {
+                program.script.replace(1, path);
+                error = process::execute(SHELL, &program.script);
+                break;
+            }
+            errno => {
+                error = errno;
+                break;
+            }
+        }
+    }
+    let status = if error == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
+    Err(Error::command(program.name.to_string_lossy().into_owned(), error, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(name: &CStr, path: &[u8]) -> Vec<String> {
+        candidates(name, path).into_iter().map(|path| path.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_each_directory() {
+        assert_eq!(paths(c"sh", b"/usr/bin:/bin"), ["/usr/bin/sh", "/bin/sh"]);
+        assert_eq!(paths(c"sh", b":/bin"), ["sh", "/bin/sh"]);
+        assert_eq!(paths(c"sh", b""), ["sh"]);
+    }
+
+    #[test]
+    fn a_path_is_not_looked_up() {
+        assert_eq!(paths(c"./sh", b"/usr/bin"), ["./sh"]);
+        assert_eq!(paths(c"", b"/usr/bin"), [""]);
+    }
+}

@@ -1,0 +1,77 @@
+//! PID 1 of the workload's PID namespace: sets the namespaces up, starts the workload, reaps, and
+//! ends with it. The kernel then kills whatever is left in the namespace.
+
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::confine::{self, capabilities};
+use crate::namespaces::id_map::{self, Procfs};
+use crate::namespaces::mounts;
+use crate::plan::{Plan, Route};
+use crate::report::{Context, Error, Result, Stage, operation};
+use crate::sys::channel::Sender;
+use crate::sys::descriptor;
+use crate::sys::process::{self, Fork};
+use crate::sys::signal::{self, Set};
+
+/// Runs as PID 1, and ends with the workload's exit status.
+pub fn run(plan: Plan, sender: Sender) -> ! {
+    process::exit(start(plan, sender).unwrap_or_else(|error| error.print()))
+}
+
+fn start(plan: Plan, sender: Sender) -> Result<i32> {
+    end_with_stub(&sender)?;
+    // Refers to the caller's procfs also when a new one covers it.
+    let procfs = match plan.route {
+        Route::Nested => {
+            let procfs = Procfs::open()?;
+            id_map::write_own(&procfs, plan.ids)?;
+            None
+        }
+        Route::Direct => Procfs::open().ok(),
+    };
+    mounts::make_private()?;
+    mounts::set_up_proc(plan.proc, plan.reenter.as_deref())?;
+
+    let workload = match process::fork(CloneFlags::empty()).context(Stage::Init, operation::FORK)? {
+        Fork::Child => confine::run(plan, procfs, &sender),
+        Fork::Parent(pid) => pid,
+    };
+    drop((plan, procfs));
+    capabilities::drop_held()?;
+    descriptor::close_others(&[sender.as_raw_fd()]).context(Stage::Init, "close_range")?;
+    // With default dispositions the kernel drops whatever the workload sends to its PID 1.
+    signal::set_mask(Set::EMPTY).context(Stage::Init, "unblock signals")?;
+    reap(workload, &sender)
+}
+
+/// Makes the stub's end this process's too.
+fn end_with_stub(sender: &Sender) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).context(Stage::Init, "PR_SET_PDEATHSIG")?;
+    // It may have ended before; its pid is not visible here.
+    match sender.connected().context(Stage::Init, "poll")? {
+        true => Ok(()),
+        false => Err(Error::new(Stage::Init, "stub", "has ended")),
+    }
+}
+
+/// Reaps every child, adopted ones too, until the workload has ended; returns its exit status.
+fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
+    loop {
+        let (pid, status) = process::wait(-1, libc::WUNTRACED).context(Stage::Init, "waitpid")?;
+        match status.stop_signal() {
+            _ if pid != workload => {}
+            Some(signal) => match sender.stopped(signal) {
+                // The stub is gone, and the signal that ends this process on its way.
+                Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
+            },
+            None => return Ok(status.exit_code()),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! sbx-init: the last mile of a sandbox, between bubblewrap and an untrusted command.
+//!
+//! argv → [`cli::Request`] → [`plan::Plan`] → [`stub`] → [`init`] → [`confine`] → exec
+#![cfg_attr(not(test), no_main)]
+
+mod cli;
+mod confine;
+mod filters;
+mod init;
+mod namespaces;
+mod plan;
+mod policy;
+mod report;
+mod stub;
+mod sys;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use cli::Request;
+use report::{Error, Stage};
+
+/// Carries out a command line, program name first, and returns the exit status.
+#[cfg_attr(test, allow(dead_code))]
+fn run(arguments: Vec<OsString>) -> i32 {
+    // Before anything can fail or wait: a signal from here on is kept for the workload.
+    let result = stub::take_over_process().and_then(|()| match cli::parse(arguments)? {
+        Request::Print(text) => print(&text),
+        Request::Run(policy) => stub::run(plan::Plan::new(policy)?),
+    });
+    result.unwrap_or_else(|error| error.print())
+}
+
+fn print(text: &[u8]) -> Result<i32, Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)
+        .and_then(|()| out.flush())
+        .map(|()| 0)
+        .map_err(|error| Error::new(Stage::Options, "standard output", error.to_string()))
+}

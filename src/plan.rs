@@ -1,0 +1,149 @@
+//! What will happen here: the policy, and what this process may do, as plain data.
+//!
+//! Everything that can be refused for a reason the caller can fix is refused here, before the
+//! first step that cannot be taken back.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use caps::{CapSet, Capability};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{self, PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid};
+
+use crate::confine::domain::{self, Domain};
+use crate::confine::exec::Program;
+use crate::policy::{Isolation, Policy, Proc};
+use crate::report::{Context, Error, Result, Stage};
+use crate::sys::descriptor;
+use crate::sys::seccomp::SockFilter;
+use crate::sys::terminal::Terminal;
+
+/// Where the right to new namespaces comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// CAP_SYS_ADMIN is inherited: no user namespace is needed, and a new one would be refused a
+    /// fresh /proc where bubblewrap, as root, covered parts of the old one.
+    Direct,
+    /// A new user namespace gives it.
+    Nested,
+}
+
+/// The ids of the caller, which are mapped to themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    pub user: Uid,
+    pub group: Gid,
+}
+
+pub struct Plan {
+    pub route: Route,
+    pub ids: Ids,
+    pub proc: Proc,
+    /// Where to go again when /proc has been mounted: set if the working directory is on a procfs.
+    pub reenter: Option<PathBuf>,
+    pub die_with_parent: bool,
+    pub terminal: Option<Terminal>,
+    /// Whether the workload's process group gets the terminal.
+    pub foreground: bool,
+    /// Direct route only: whether the workload can have a user namespace of its own.
+    pub own_user_namespace: bool,
+    pub domain: Option<Domain>,
+    pub filters: Vec<&'static [SockFilter]>,
+    /// Beyond 2, sorted.
+    pub keep_fds: Vec<RawFd>,
+    pub program: Program,
+}
+
+impl Plan {
+    pub fn new(policy: Policy) -> Result<Self> {
+        let Isolation::Namespaces = policy.isolation;
+        let ids = Ids { user: geteuid(), group: getegid() };
+        if ids.user != getuid() || ids.group != getgid() {
+            let what = "real and effective ids differ: sbx-init must not be setuid or setgid";
+            return Err(Error::new(Stage::Plan, "credentials", what));
+        }
+
+        let mut keep_fds = policy.keep_fds;
+        keep_fds.retain(|fd| *fd > 2);
+        keep_fds.sort_unstable();
+        keep_fds.dedup();
+        for fd in (0..=2).chain(keep_fds.iter().copied()) {
+            check_descriptor(fd, policy.groups.contains("unix"))?;
+        }
+
+        let terminal = Terminal::open();
+        let foreground = terminal.as_ref().is_some_and(Terminal::is_ours);
+        Ok(Self {
+            route: if holds(Capability::CAP_SYS_ADMIN)? { Route::Direct } else { Route::Nested },
+            ids,
+            proc: policy.proc,
+            reenter: procfs_working_directory()?,
+            die_with_parent: policy.die_with_parent,
+            terminal,
+            foreground,
+            // Mapping user id 0 needs it, since Linux 5.12.
+            own_user_namespace: !ids.user.is_root() || holds(Capability::CAP_SETFCAP)?,
+            domain: domain::scoped()?,
+            filters: policy.groups.programs(),
+            keep_fds,
+            program: Program::new(policy.command.into_iter().map(c_string).collect::<Result<_>>()?),
+        })
+    }
+}
+
+fn c_string(word: OsString) -> Result<CString> {
+    // argv cannot hold a NUL; what --args read is split at them.
+    CString::new(word.into_vec())
+        .map_err(|_| Error::new(Stage::Plan, "command", "an argument contains a NUL byte"))
+}
+
+fn holds(capability: Capability) -> Result<bool> {
+    caps::has_cap(None, CapSet::Effective, capability)
+        .map_err(|error| Error::new(Stage::Plan, "capget", error.to_string()))
+}
+
+/// The path of the working directory if it is on a procfs: a reference to the caller's procfs
+/// would open the memory of the processes outside.
+fn procfs_working_directory() -> Result<Option<PathBuf>> {
+    let kind = statfs::statfs(".").context(Stage::Plan, "statfs .")?.filesystem_type();
+    if kind != PROC_SUPER_MAGIC {
+        return Ok(None);
+    }
+    nix::unistd::getcwd().context(Stage::Plan, "getcwd").map(Some)
+}
+
+const ANON_INODE_FS_MAGIC: statfs::FsType = statfs::FsType(0x0904_1934);
+
+/// Refuses what would carry the workload over the boundary.
+fn check_descriptor(fd: RawFd, unix_denied: bool) -> Result<()> {
+    let refuse = |what| Err(Error::new(Stage::Plan, format!("descriptor {fd}"), what));
+    let Some(open) = descriptor::inherited(fd) else {
+        return refuse("is not open");
+    };
+    let kind = fstatfs(open).context(Stage::Plan, "fstatfs")?.filesystem_type();
+    let mode = SFlag::from_bits_truncate(fstat(open).context(Stage::Plan, "fstat")?.st_mode);
+    if kind == PROC_SUPER_MAGIC {
+        // Standard input may well be `</proc/cpuinfo`; a directory leads anywhere.
+        let flags = fcntl(open, FcntlArg::F_GETFL).context(Stage::Plan, "F_GETFL")?;
+        let flags = OFlag::from_bits_truncate(flags);
+        let data = fd <= 2
+            && mode & SFlag::S_IFMT == SFlag::S_IFREG
+            && flags & OFlag::O_ACCMODE == OFlag::O_RDONLY
+            && !flags.contains(OFlag::O_PATH);
+        if !data {
+            return refuse("refers to the caller's procfs");
+        }
+    }
+    if mode & SFlag::S_IFMT == SFlag::S_IFSOCK && unix_denied && descriptor::is_unix_datagram(open)
+    {
+        return refuse("a unix datagram socket can be sent to any path (--allow unix permits it)");
+    }
+    if kind == ANON_INODE_FS_MAGIC && descriptor::is_ring(open) {
+        return refuse("an io_uring instance works around the filters");
+    }
+    Ok(())
+}

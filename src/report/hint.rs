@@ -1,0 +1,109 @@
+//! The table of hints: what a failure most likely means here, and what to change.
+
+use nix::errno::Errno;
+
+use super::{Cause, Error, Stage};
+
+/// Operations that the table knows; their callers use the same names.
+pub mod operation {
+    pub const CLONE: &str = "clone";
+    pub const UNSHARE: &str = "unshare";
+    pub const SETGROUPS: &str = "setgroups";
+    pub const UID_MAP: &str = "uid_map";
+    pub const GID_MAP: &str = "gid_map";
+    pub const OPEN_PROC: &str = "open /proc";
+    pub const MOUNT_PROC: &str = "mount /proc";
+    pub const SEPARATION: &str = "separate the workload";
+    pub const READ_ONLY: &str = "mount_setattr";
+    pub const FORK: &str = "fork";
+    pub const SECCOMP: &str = "seccomp";
+}
+use operation::*;
+
+const APPARMOR: &str = "kernel.apparmor_restrict_unprivileged_userns";
+const CLONE_SYSCTL: &str = "kernel.unprivileged_userns_clone";
+
+const APPARMOR_HINT: &str = "AppArmor restricts unprivileged user namespaces: \
+    set sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give sbx-init's path an AppArmor \
+    profile with `userns,`, or start it with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN)";
+const COVERED_HINT: &str = "the caller's /proc is partly covered by other mounts (bubblewrap as \
+    root, container engines), and in a user namespace the kernel then gives no new one: start it \
+    with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --proc hide or --proc keep";
+
+/// The value of a sysctl as this process sees it, if it can.
+fn sysctl(name: &str) -> Option<i64> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn unshare_hint(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::ENOSPC | Errno::EUSERS => {
+            "no more namespaces are allowed here (bwrap --disable-userns, sysctl \
+             user.max_user_namespaces, or 32 levels): lift that, or start it with CAP_SYS_ADMIN \
+             (bwrap --cap-add CAP_SYS_ADMIN)"
+        }
+        Errno::EAGAIN => {
+            "no more processes are allowed: raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max"
+        }
+        Errno::EPERM if sysctl(CLONE_SYSCTL) == Some(0) => {
+            "user namespaces are switched off for ordinary users: set sysctl \
+             kernel.unprivileged_userns_clone=1, or start it with CAP_SYS_ADMIN"
+        }
+        Errno::EPERM | Errno::EACCES if sysctl(APPARMOR) == Some(1) => APPARMOR_HINT,
+        Errno::EPERM if nix::unistd::geteuid().as_raw() == 65534 => {
+            "the caller's user id has no mapping in its user namespace (it shows as 65534): map it"
+        }
+        Errno::EPERM | Errno::EACCES => {
+            "a user namespace is refused here: by an outer seccomp filter (container engines), a \
+             chroot, an id without mapping or a security module; allow it there, or start it with \
+             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN)"
+        }
+        Errno::EINVAL | Errno::ENOSYS => {
+            "this kernel was built without user, PID or mount namespaces"
+        }
+        _ => return None,
+    })
+}
+
+/// The hint line for an error, from its stage, operation and errno, and from what the host says.
+pub fn hint(error: &Error) -> Option<&'static str> {
+    let Cause::Errno(errno) = error.cause else { return None };
+    Some(match (error.stage, &*error.operation, errno) {
+        (Stage::Namespaces, CLONE | UNSHARE, errno) => return unshare_hint(errno),
+        (Stage::Namespaces | Stage::Init, FORK, Errno::EAGAIN) => {
+            return unshare_hint(Errno::EAGAIN);
+        }
+        (Stage::Namespaces, SETGROUPS, Errno::EACCES | Errno::EPERM)
+        | (Stage::Namespaces, UID_MAP | GID_MAP, Errno::EACCES) => APPARMOR_HINT,
+        // The one rule that a map of one's own id can break.
+        (Stage::Namespaces, UID_MAP, Errno::EPERM) => {
+            "mapping user id 0 needs CAP_SETFCAP since Linux 5.12: start it as an ordinary user, \
+             or with CAP_SETFCAP or CAP_SYS_ADMIN (bwrap --cap-add)"
+        }
+        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::EROFS) => {
+            "/proc is read-only here: mount a writable one (bwrap --proc /proc)"
+        }
+        (
+            Stage::Namespaces,
+            OPEN_PROC | SETGROUPS | UID_MAP | GID_MAP,
+            Errno::ENOENT | Errno::ENOTDIR,
+        ) => "there is no /proc here: mount one (bwrap --proc /proc)",
+        (Stage::Proc, MOUNT_PROC, Errno::EPERM) => COVERED_HINT,
+        (Stage::Proc, MOUNT_PROC, Errno::ENOENT | Errno::ENOTDIR) => {
+            "there is no directory /proc here: create it (bwrap --proc /proc), or choose --proc keep"
+        }
+        (Stage::Proc, READ_ONLY, Errno::ENOSYS) => {
+            "--proc keep as the global root needs Linux 5.12: choose --proc fresh or hide"
+        }
+        (Stage::Confine, SEPARATION, _) => {
+            "with CAP_SYS_ADMIN inherited the workload needs a user namespace of its own or a \
+             Landlock domain with scopes (Linux 6.12): allow user namespaces (as root with \
+             CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
+        }
+        (Stage::Confine, SECCOMP, Errno::EINVAL | Errno::ENOSYS) => {
+            "this kernel was built without CONFIG_SECCOMP_FILTER"
+        }
+        _ => return None,
+    })
+}

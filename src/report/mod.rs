@@ -1,0 +1,133 @@
+//! What is said about failure: one line `sbx-init: STAGE: OPERATION: ERROR`, then a hint if known.
+
+mod hint;
+pub use hint::operation;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write;
+
+use nix::errno::Errno;
+
+/// The exit status of every failure of sbx-init itself.
+pub const FAILED: i32 = 125;
+/// The command was found and cannot be executed.
+pub const NOT_EXECUTABLE: i32 = 126;
+/// The command was not found.
+pub const NOT_FOUND: i32 = 127;
+
+/// Where a failure happened. The names are stable: wrappers may match them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The command line is wrong.
+    Options,
+    /// What the caller handed over cannot be used, or what was asked cannot be had here.
+    Plan,
+    /// The stub: terminal, signals, waiting.
+    Stub,
+    /// User, PID and mount namespace, id maps.
+    Namespaces,
+    /// The workload's /proc and working directory.
+    Proc,
+    /// PID 1.
+    Init,
+    /// The workload's capabilities, domain, filters and descriptors.
+    Confine,
+    /// The command itself.
+    Exec,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Options => "options",
+            Self::Plan => "plan",
+            Self::Stub => "stub",
+            Self::Namespaces => "namespaces",
+            Self::Proc => "proc",
+            Self::Init => "init",
+            Self::Confine => "confine",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cause {
+    Errno(Errno),
+    Text(Cow<'static, str>),
+}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<String> for Cause {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<&'static str> for Cause {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error {
+    stage: Stage,
+    operation: Cow<'static, str>,
+    cause: Cause,
+    status: i32,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(
+        stage: Stage,
+        operation: impl Into<Cow<'static, str>>,
+        cause: impl Into<Cause>,
+    ) -> Self {
+        Self { stage, operation: operation.into(), cause: cause.into(), status: FAILED }
+    }
+
+    /// The command could not be executed: 126 or 127.
+    pub fn command(command: String, errno: Errno, status: i32) -> Self {
+        Self { status, ..Self::new(Stage::Exec, command, errno) }
+    }
+
+    /// Says it on standard error, in one write so that lines of several processes do not mix,
+    /// and returns the exit status.
+    pub fn print(&self) -> i32 {
+        let hint = hint::hint(self).map_or(String::new(), |hint| format!("hint: {hint}\n"));
+        let text = format!("sbx-init: {self}\n{hint}");
+        // Nobody is left to tell if this fails; the exit status still says it.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        self.status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {}: ", self.stage.name(), self.operation)?;
+        match &self.cause {
+            Cause::Errno(errno) => write!(f, "{errno}"),
+            Cause::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Names the failed operation.
+pub trait Context<T> {
+    fn context(self, stage: Stage, operation: &'static str) -> Result<T>;
+}
+
+impl<T> Context<T> for std::result::Result<T, Errno> {
+    fn context(self, stage: Stage, operation: &'static str) -> Result<T> {
+        self.map_err(|errno| Error::new(stage, operation, errno))
+    }
+}

@@ -1,0 +1,206 @@
+//! The stub: the process that the caller started. It stays in the caller's PID namespace, waits,
+//! forwards signals, follows the workload's stops, and relays the exit status.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal as KnownSignal, kill, killpg};
+use nix::unistd::{Pid, getpgrp, getpid, getppid};
+
+use crate::confine::capabilities;
+use crate::init;
+use crate::plan::{Plan, Route};
+use crate::report::{Context, Error, Result, Stage, operation};
+use crate::sys::channel::{self, Message, Receiver};
+use crate::sys::descriptor;
+use crate::sys::process::{self, Fork};
+use crate::sys::signal::{self, Set, Signal};
+use crate::sys::terminal::Terminal;
+
+/// The first steps of the program, before the command line is read.
+pub fn take_over_process() -> Result<()> {
+    // What is sent from here on stays pending until the workload is there. A pending signal is
+    // kept even if the caller ignores it; SIGCHLD ignored would make wait fail.
+    signal::set_mask(Set::ALL).context(Stage::Stub, "block signals")?;
+    signal::default_dispositions().context(Stage::Stub, "reset signals")?;
+    descriptor::fill_standard().context(Stage::Stub, "open /dev/null")
+}
+
+/// Runs the workload and returns its exit status.
+pub fn run(mut plan: Plan) -> Result<i32> {
+    if plan.die_with_parent {
+        die_with_parent()?;
+    }
+    // Before any process of the sandbox exists; PID 1 inherits it.
+    prctl::set_dumpable(false).context(Stage::Stub, "PR_SET_DUMPABLE")?;
+    let (receiver, sender) = channel::pair().context(Stage::Stub, "socketpair")?;
+    let signals = signal::descriptor(Set::ALL).context(Stage::Stub, "signalfd")?;
+
+    let mut fork = process::fork(plan.route.namespaces());
+    if plan.route == Route::Direct && matches!(fork, Err(Errno::EPERM)) {
+        plan.route = Route::Nested;
+        fork = process::fork(plan.route.namespaces());
+    }
+    let init = match fork.context(Stage::Namespaces, operation::CLONE)? {
+        Fork::Child => init::run(plan, sender),
+        Fork::Parent(pid) => pid,
+    };
+    let terminal = plan.terminal.take();
+    drop((plan, sender));
+    capabilities::drop_held()?;
+
+    let mut stub = Stub { terminal, signals, receiver, workload: None };
+    stub.close_others()?;
+    stub.follow()?;
+    let (_, status) = process::wait(init.as_raw(), 0).context(Stage::Stub, "waitpid")?;
+    stub.take_terminal_back();
+    match status.signal() {
+        None => Ok(status.exit_code()),
+        Some(signal) => {
+            Err(Error::new(Stage::Init, "PID 1", format!("was ended by signal {signal}")))
+        }
+    }
+}
+
+/// Makes this process end when the thread that started it does.
+fn die_with_parent() -> Result<()> {
+    let parent = getppid();
+    prctl::set_pdeathsig(KnownSignal::SIGKILL).context(Stage::Stub, "PR_SET_PDEATHSIG")?;
+    if getppid() != parent {
+        return Err(Error::new(Stage::Stub, "--die-with-parent", "the caller has ended"));
+    }
+    Ok(())
+}
+
+struct Workload {
+    /// As the stub's PID namespace numbers it; also its process group.
+    pid: Pid,
+    pidfd: OwnedFd,
+    stopped: bool,
+}
+
+struct Stub {
+    terminal: Option<Terminal>,
+    signals: OwnedFd,
+    receiver: Receiver,
+    workload: Option<Workload>,
+}
+
+impl Stub {
+    /// A pipe that the workload closes must not stay open here.
+    fn close_others(&self) -> Result<()> {
+        let mut keep = vec![self.signals.as_raw_fd(), self.receiver.as_fd().as_raw_fd()];
+        keep.extend(self.terminal.as_ref().map(|terminal| terminal.as_fd().as_raw_fd()));
+        keep.sort_unstable();
+        descriptor::close_others(&keep).context(Stage::Stub, "close_range")
+    }
+
+    /// Serves signals and messages until PID 1 and the workload's process have closed the channel.
+    fn follow(&mut self) -> Result<()> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            // Signals stay pending as long as there is nobody to send them to.
+            let watched = if self.workload.is_some() { 2 } else { 1 };
+            match poll(&mut fds[..watched], PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new(Stage::Stub, "poll", errno)),
+            }
+            let [message, signal] = fds.map(|fd| fd.any().unwrap_or(false));
+            if signal {
+                self.forward()?;
+            }
+            if message {
+                match self.receiver.receive().context(Stage::Stub, "recvmsg")? {
+                    None => return Ok(()),
+                    Some(Message::Started { pid, pidfd }) => {
+                        self.workload = Some(Workload { pid, pidfd, stopped: false });
+                    }
+                    Some(Message::Stopped(signal)) => self.stop(signal)?,
+                }
+            }
+        }
+    }
+
+    /// Passes one pending signal on to the workload.
+    fn forward(&mut self) -> Result<()> {
+        let Some(signal) = Signal::take(Set::ALL).context(Stage::Stub, "sigtimedwait")? else {
+            return Ok(());
+        };
+        match (signal.number(), &self.workload) {
+            (libc::SIGCHLD, _) | (_, None) => Ok(()),
+            (libc::SIGCONT, Some(_)) => self.resume(&signal),
+            (_, Some(workload)) => send(&signal, workload),
+        }
+    }
+
+    /// Stops as the workload has been stopped.
+    fn stop(&mut self, signal: i32) -> Result<()> {
+        let Some(workload) = &mut self.workload else { return Ok(()) };
+        workload.stopped = true;
+        if self.terminal.is_some() {
+            // The terminal would have stopped the whole job, and the shell waits for its first
+            // process, which may be bubblewrap.
+            signal::set_mask(Set::ALL.without(libc::SIGTSTP)).context(Stage::Stub, "unblock")?;
+            let stopped = kill(Pid::from_raw(0), KnownSignal::SIGTSTP);
+            signal::set_mask(Set::ALL).context(Stage::Stub, "block signals")?;
+            stopped.context(Stage::Stub, "kill")?;
+            if signal::pending().context(Stage::Stub, "sigpending")?.contains(libc::SIGCONT) {
+                return Ok(());
+            }
+            // The kernel stops no orphaned process group at the terminal's request, as nobody
+            // would continue it. Without us it would not have stopped the workload either.
+            if signal == libc::SIGTSTP {
+                return self.continue_workload();
+            }
+        }
+        kill(getpid(), KnownSignal::SIGSTOP).context(Stage::Stub, "kill")
+    }
+
+    /// Has been continued: by a shell, if the job is in the foreground now.
+    fn resume(&mut self, signal: &Signal) -> Result<()> {
+        let Some(workload) = &self.workload else { return Ok(()) };
+        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours()) {
+            // The terminal may be hung up, or the group gone.
+            let _ = terminal.set_foreground(workload.pid);
+        }
+        if workload.stopped { self.continue_workload() } else { send(signal, workload) }
+    }
+
+    /// The terminal stops all of a process group, so all of it is continued.
+    fn continue_workload(&mut self) -> Result<()> {
+        let Some(workload) = &mut self.workload else { return Ok(()) };
+        workload.stopped = false;
+        match killpg(workload.pid, KnownSignal::SIGCONT) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(Error::new(Stage::Stub, "killpg", errno)),
+        }
+    }
+
+    /// If the foreground process group died with the sandbox, puts the caller's in its place.
+    fn take_terminal_back(&self) {
+        let Some(terminal) = &self.terminal else { return };
+        let own = getpgrp();
+        // Group 0 is one outside this PID namespace: it cannot be named, and its shell does it.
+        if own.as_raw() > 0
+            && let Ok(group) = terminal.foreground()
+            && group.as_raw() > 0
+            && killpg(group, None) == Err(Errno::ESRCH)
+        {
+            // The terminal may be hung up.
+            let _ = terminal.set_foreground(own);
+        }
+    }
+}
+
+fn send(signal: &Signal, workload: &Workload) -> Result<()> {
+    match signal.forward(workload.pidfd.as_fd()) {
+        // It has ended, and its status is on the way.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::new(Stage::Stub, "pidfd_send_signal", errno)),
+    }
+}
