@@ -9,8 +9,10 @@ use std::os::unix::ffi::OsStringExt;
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let arguments = (0..usize::try_from(argc).unwrap_or(0))
         .map(|index| {
-            // SAFETY: the kernel fills argv with argc pointers.
-            let argument = unsafe { *argv.add(index) };
+            // SAFETY: argv has argc elements.
+            let element = unsafe { argv.add(index) };
+            // SAFETY: the kernel has filled each of them.
+            let argument = unsafe { *element };
             // SAFETY: each points to a NUL-terminated string that lives as long as the process.
             let argument = unsafe { CStr::from_ptr(argument) };
             OsString::from_vec(argument.to_bytes().to_vec())

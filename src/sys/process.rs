@@ -38,7 +38,7 @@ pub fn fork(namespaces: CloneFlags) -> Result<Fork, Errno> {
 /// A reference to this process that stays right when its pid is used again.
 pub fn own_pidfd() -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

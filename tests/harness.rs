@@ -1,0 +1,50 @@
+//! The harness itself: nothing runs as root outside of namespaces made for it.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use support::{EVERYWHERE, Run, User, contained, fixture};
+
+fn link(name: &str) -> String {
+    fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_guard_refuses_to_run_in_the_namespaces_of_the_machine() {
+    let output = Command::new(fixture("probe"))
+        .args(["contained", &link("pid"), &link("mnt"), "echo", "ran"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_guard_refuses_a_pid_namespace_without_a_mount_namespace() {
+    let output = Command::new("unshare")
+        .args(["-pf", "--kill-child", "--"])
+        .arg(fixture("probe"))
+        .args(["contained", &link("pid"), &link("mnt"), "echo", "ran"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_contained_run_has_namespaces_of_its_own() {
+    let output = contained().args(["readlink", "/proc/self/ns/pid", "/proc/self/ns/mnt"]).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(text.lines().count(), 2);
+    assert!(!text.contains(&link("pid")) && !text.contains(&link("mnt")), "{text}");
+}
+
+#[test]
+fn a_run_has_the_user_it_names() {
+    for (user, place) in EVERYWHERE {
+        let expected = if user == User::Root { "0\n" } else { "1000\n" };
+        assert_eq!(Run::new(user, place).run(["id", "-u"]).success(), expected, "{place:?}");
+    }
+}

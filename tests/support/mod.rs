@@ -1,0 +1,262 @@
+//! Runs sbx-init the way its users do: as root and as an ordinary user, standalone and in bwrap.
+//!
+//! Every run starts as root in a PID and mount namespace made for it, which the `probe` fixture
+//! checks before it goes on: a wrong helper cannot signal or remount the machine.
+#![allow(dead_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The user that is not root: it needs no entry in /etc/passwd.
+pub const ORDINARY: u32 = 1000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum User {
+    Root,
+    Ordinary,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Standalone,
+    Bwrap,
+    /// With `--cap-add CAP_SYS_ADMIN`: no user namespace is needed for PID and mount namespace.
+    BwrapSysAdmin,
+}
+
+/// Everybody everywhere.
+pub const EVERYWHERE: [(User, Place); 6] = [
+    (User::Root, Place::Standalone),
+    (User::Ordinary, Place::Standalone),
+    (User::Root, Place::Bwrap),
+    (User::Ordinary, Place::Bwrap),
+    (User::Root, Place::BwrapSysAdmin),
+    (User::Ordinary, Place::BwrapSysAdmin),
+];
+
+/// Copies of the programs at a place that every user can read: a checkout may be private.
+fn programs() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let built = Path::new(env!("CARGO_BIN_EXE_sbx-init"));
+        let examples = built.parent().unwrap().join("examples");
+        // One directory a build of the programs: the test binaries run one after the other.
+        let directory = std::env::temp_dir().join(format!("sbx-init-tests-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = |from: &Path| {
+            let to = directory.join(from.file_name().unwrap());
+            fs::copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        copy(Path::new(env!("CARGO_BIN_EXE_sbx-init")));
+        for entry in fs::read_dir(&examples).expect("run `cargo build --examples`, or scripts/test")
+        {
+            let path = entry.unwrap().path();
+            // Cargo leaves NAME, NAME-HASH and NAME.d there.
+            if !path.file_name().unwrap().to_string_lossy().contains(['-', '.']) {
+                copy(&path);
+            }
+        }
+        directory
+    })
+}
+
+/// The path of sbx-init, readable for every user.
+pub fn sbx_init() -> PathBuf {
+    programs().join("sbx-init")
+}
+
+/// The path of a fixture of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    let path = programs().join(name);
+    assert!(path.exists(), "{name} is not built: run `cargo build --examples`, or scripts/test");
+    path
+}
+
+pub fn probe() -> String {
+    fixture("probe").into_os_string().into_string().unwrap()
+}
+
+fn namespace(name: &str) -> OsString {
+    fs::read_link(format!("/proc/self/ns/{name}")).unwrap().into_os_string()
+}
+
+/// A command that runs as root in a new PID and mount namespace, behind the check for that, and
+/// is killed with all its descendants after a minute.
+pub fn contained() -> Command {
+    assert!(nix::unistd::geteuid().is_root(), "these tests need root, to become other users");
+    let mut command = Command::new("timeout");
+    command
+        .args(["--foreground", "-s", "KILL", "60"])
+        .args(["unshare", "-pfm", "--mount-proc", "--kill-child", "--"])
+        .arg(fixture("probe"))
+        .arg("contained")
+        .args([namespace("pid"), namespace("mnt")])
+        .stdin(Stdio::null());
+    command
+}
+
+/// `setpriv …` to become the user: put in front of a command.
+pub fn become_user(user: User) -> Vec<OsString> {
+    match user {
+        User::Root => vec![],
+        User::Ordinary => {
+            let id = ORDINARY.to_string();
+            ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"]
+                .map(Into::into)
+                .into()
+        }
+    }
+}
+
+/// A bubblewrap that shows the whole machine read-only, with its own /dev, /proc and namespaces.
+pub const BWRAP: [&str; 10] = [
+    "bwrap",
+    "--ro-bind",
+    "/",
+    "/",
+    "--dev",
+    "/dev",
+    "--proc",
+    "/proc",
+    "--unshare-all",
+    "--die-with-parent",
+];
+
+/// One run of sbx-init, described.
+#[derive(Clone)]
+pub struct Run {
+    user: User,
+    place: Place,
+    bwrap: Vec<OsString>,
+    before: Vec<OsString>,
+    options: Vec<OsString>,
+}
+
+impl Run {
+    pub fn new(user: User, place: Place) -> Self {
+        Self { user, place, bwrap: vec![], before: vec![], options: vec![] }
+    }
+
+    /// Further arguments for bwrap.
+    pub fn bwrap<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.bwrap.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// A command prefix between the user (and bwrap) and sbx-init, such as `sh -c '… exec "$@"' sh`.
+    pub fn before<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.before.extend(words.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Options of sbx-init.
+    pub fn options<S: AsRef<OsStr>>(mut self, options: impl IntoIterator<Item = S>) -> Self {
+        self.options.extend(options.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// The words from the user change on: `[setpriv …] [bwrap …] [before] sbx-init [options] COMMAND`.
+    pub fn words<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Vec<OsString> {
+        let mut words = become_user(self.user);
+        if self.place != Place::Standalone {
+            words.extend(BWRAP.map(OsString::from));
+            if self.place == Place::BwrapSysAdmin {
+                words.extend(["--cap-add", "CAP_SYS_ADMIN"].map(OsString::from));
+            }
+            words.extend(self.bwrap.iter().cloned());
+            words.push("--".into());
+        }
+        words.extend(self.before.iter().cloned());
+        words.push(sbx_init().into());
+        words.extend(self.options.iter().cloned());
+        words.extend(command.into_iter().map(|a| a.as_ref().to_owned()));
+        words
+    }
+
+    /// The whole command, contained, to be started by the test.
+    pub fn command<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Command {
+        let mut contained = contained();
+        contained.args(self.words(command));
+        contained
+    }
+
+    /// Runs it to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Outcome {
+        Outcome::new(self.command(command).output().expect("timeout(1) is installed"))
+    }
+
+    /// Runs a shell script inside.
+    pub fn sh(&self, script: &str) -> Outcome {
+        self.run(["sh", "-c", script])
+    }
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    pub fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The standard output of a run that must have succeeded.
+    #[track_caller]
+    pub fn success(&self) -> &str {
+        assert_eq!(self.code, 0, "{self:?}");
+        &self.stdout
+    }
+
+    /// Asserts a failure of sbx-init itself: 125, one line of that stage, a hint with these words,
+    /// and nothing from the command.
+    #[track_caller]
+    pub fn refused(&self, stage: &str, hint: &[&str]) {
+        assert_eq!(self.code, 125, "{self:?}");
+        assert!(self.stderr.starts_with(&format!("sbx-init: {stage}: ")), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let line = self.stderr.lines().find(|line| line.starts_with("hint: ")).unwrap_or("");
+        for word in hint {
+            assert!(line.contains(word), "no {word:?} in the hint: {self:?}");
+        }
+    }
+}
+
+/// The pids of a process's descendants, nearest first, as this PID namespace numbers them.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        if let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", found[next])) {
+            for task in tasks.flatten() {
+                if let Ok(children) = fs::read_to_string(task.path().join("children")) {
+                    found.extend(children.split_whitespace().map(|c| c.parse::<u32>().unwrap()));
+                }
+            }
+        }
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// The pid of the stub among a started run's descendants: the first process named sbx-init.
+pub fn stub(child: &Child) -> Option<u32> {
+    let named = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sbx-init\n")
+    };
+    descendants(child.id()).into_iter().find(named)
+}
