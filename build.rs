@@ -1,8 +1,8 @@
 //! Compiles `filters/*.json` into BPF programs for both architectures, whatever the host.
 //!
-//! Each file is one group. Its named filters are compiled by seccompiler one by one and joined
-//! into one program, in which a call that one filter does not match goes on to the next. In front
-//! stands what seccompiler 0.5 lacks: see [`prologue`].
+//! Each file is one group, of named filters in seccompiler's JSON form. seccompiler compiles their
+//! rules one by one; here they are gathered by system call behind a search for its number, and
+//! in front stands what seccompiler 0.5 lacks: see [`prologue`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,7 +58,7 @@ struct Arch {
     target: TargetArch,
     /// `AUDIT_ARCH_*` of linux/audit.h.
     audit: u32,
-    number: fn(&str) -> Option<i64>,
+    number: fn(&str) -> Option<u32>,
     x32: bool,
 }
 
@@ -67,14 +67,14 @@ const ARCHS: [Arch; 2] = [
         name: "x86_64",
         target: TargetArch::x86_64,
         audit: 0xc000_003e,
-        number: |name| Some(name.parse::<syscalls::x86_64::Sysno>().ok()?.id().into()),
+        number: |name| Some(name.parse::<syscalls::x86_64::Sysno>().ok()?.id() as u32),
         x32: true,
     },
     Arch {
         name: "aarch64",
         target: TargetArch::aarch64,
         audit: 0xc000_00b7,
-        number: |name| Some(name.parse::<syscalls::aarch64::Sysno>().ok()?.id().into()),
+        number: |name| Some(name.parse::<syscalls::aarch64::Sysno>().ok()?.id() as u32),
         x32: false,
     },
 ];
@@ -83,6 +83,7 @@ const ARCHS: [Arch; 2] = [
 const LD_W_ABS: u16 = 0x20;
 const JMP_JA: u16 = 0x05;
 const JMP_JEQ_K: u16 = 0x15;
+const JMP_JGE_K: u16 = 0x35;
 const JMP_JSET_K: u16 = 0x45;
 const RET_K: u16 = 0x06;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
@@ -91,23 +92,24 @@ const RET_ALLOW: u32 = 0x7fff_0000;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const ENOSYS: u32 = 38;
+const BPF_MAXINSNS: usize = 4096;
 
 const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
 /// A call of another architecture (i386 `int 0x80`, AArch32) has other numbers: it ends the
-/// process. The x32 calls of x86_64 have bit 30 set: the kernel's answer without x32, ENOSYS.
+/// process. Leaves the number loaded. The x32 calls of x86_64 have bit 30 set: the kernel's answer without x32, ENOSYS.
 /// A tracer that skips a call sets the number to -1, whose result must be the tracer's.
 fn prologue(arch: &Arch) -> BpfProgram {
     let mut program = vec![
         op(LD_W_ABS, 0, 0, OFFSET_ARCH),
         op(JMP_JEQ_K, 1, 0, arch.audit),
         op(RET_K, 0, 0, RET_KILL_PROCESS),
+        op(LD_W_ABS, 0, 0, OFFSET_NR),
     ];
     if arch.x32 {
         program.extend([
-            op(LD_W_ABS, 0, 0, OFFSET_NR),
             op(JMP_JEQ_K, 2, 0, u32::MAX),
             op(JMP_JSET_K, 0, 1, 0x4000_0000),
             op(RET_K, 0, 0, RET_ERRNO | ENOSYS),
@@ -116,53 +118,114 @@ fn prologue(arch: &Arch) -> BpfProgram {
     program
 }
 
-/// seccompiler's program without its own three instructions of architecture check, and with each
-/// `ret ALLOW` made a jump behind its end.
-fn body(filter: &Filter, arch: &Arch, file: &str) -> BpfProgram {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for rule in &filter.filter {
-        assert!(
-            ARCHS.iter().any(|arch| (arch.number)(&rule.syscall).is_some()),
-            "{file}: no architecture has a system call {}",
-            rule.syscall
-        );
-        let Some(number) = (arch.number)(&rule.syscall) else { continue };
-        let known = rules.contains_key(&number);
-        let chain = rules.entry(number).or_default();
-        assert!(
-            !known || !(chain.is_empty() || rule.args.is_empty()),
-            "{file}: {} is denied with and without conditions",
-            rule.syscall
-        );
-        if !rule.args.is_empty() {
-            let conditions = rule.args.iter().map(|c| {
-                SeccompCondition::new(c.index, c.length.clone(), c.op.clone(), c.val).unwrap()
-            });
-            chain.push(SeccompRule::new(conditions.collect()).unwrap());
-        }
+/// The instructions that carry out one rule: they return its action, or fall through at their end.
+///
+/// Taken out of what seccompiler makes of the rule alone: in front of them stand its architecture
+/// check, the load of the number, the comparison with it and two jumps, behind them two returns.
+fn rule_code(rule: &Rule, number: u32, action: &SeccompAction, arch: &Arch) -> BpfProgram {
+    if rule.args.is_empty() {
+        return vec![op(RET_K, 0, 0, action.clone().into())];
     }
-    assert_eq!(filter.mismatch_action, SeccompAction::Allow, "{file}: a group denies, no more");
-    let compiled: BpfProgram =
-        SeccompFilter::new(rules, SeccompAction::Allow, filter.match_action.clone(), arch.target)
-            .and_then(TryInto::try_into)
-            .unwrap_or_else(|error| panic!("{file}: {error}"));
-
-    let mut body = compiled[3..].to_vec();
-    let end = body.len();
-    for (index, instruction) in body.iter_mut().enumerate() {
-        if instruction.code == RET_K && instruction.k == RET_ALLOW {
-            *instruction = op(JMP_JA, 0, 0, (end - index - 1) as u32);
-        }
-    }
-    body
+    let conditions = rule
+        .args
+        .iter()
+        .map(|c| SeccompCondition::new(c.index, c.length.clone(), c.op.clone(), c.val).unwrap());
+    let rules = [(number.into(), vec![SeccompRule::new(conditions.collect()).unwrap()])];
+    let filter =
+        SeccompFilter::new(rules.into(), SeccompAction::Allow, action.clone(), arch.target);
+    let compiled: BpfProgram = filter.unwrap().try_into().unwrap();
+    let (head, tail) = compiled.split_at(7);
+    let (code, returns) = tail.split_at(tail.len() - 2);
+    assert!(head[4] == op(JMP_JEQ_K, 0, 1, number) && head[5].code == JMP_JA);
+    assert!(returns.iter().all(|last| *last == op(RET_K, 0, 0, RET_ALLOW)));
+    code.to_vec()
 }
 
-fn program(groups: &[&Group], arch: &Arch, file: &str) -> BpfProgram {
-    let mut program = prologue(arch);
+/// What each system call of the groups goes through.
+fn rules_by_number(groups: &[&Group], arch: &Arch, name: &str) -> BTreeMap<u32, BpfProgram> {
+    let mut calls: BTreeMap<u32, BpfProgram> = BTreeMap::new();
     for filter in groups.iter().flat_map(|group| group.values()) {
-        program.extend(body(filter, arch, file));
+        assert_eq!(filter.mismatch_action, SeccompAction::Allow, "{name}: a group denies, no more");
+        for rule in &filter.filter {
+            let known = ARCHS.iter().any(|arch| (arch.number)(&rule.syscall).is_some());
+            assert!(known, "{name}: no architecture has a system call {}", rule.syscall);
+            if let Some(number) = (arch.number)(&rule.syscall) {
+                let code = rule_code(rule, number, &filter.match_action, arch);
+                calls.entry(number).or_default().extend(code);
+            }
+        }
     }
-    program.push(op(RET_K, 0, 0, RET_ALLOW));
+    for code in calls.values_mut() {
+        code.push(op(RET_K, 0, 0, RET_ALLOW));
+    }
+    calls
+}
+
+/// A binary search for the loaded number, which jumps to the code of each call. The kernel walks
+/// the program once for every number when it is installed, so short ways count.
+fn search(numbers: &[(u32, usize)], program: &mut Vec<Step>) {
+    if numbers.len() <= 3 {
+        for &(number, call) in numbers {
+            program.push(Step::Is(number, call));
+        }
+        program.push(Step::Allow);
+        return;
+    }
+    let (low, high) = numbers.split_at(numbers.len() / 2);
+    let (mut low_steps, mut high_steps) = (Vec::new(), Vec::new());
+    search(low, &mut low_steps);
+    search(high, &mut high_steps);
+    program.push(Step::AtLeast(high[0].0, low_steps.iter().map(Step::length).sum()));
+    program.extend(low_steps);
+    program.extend(high_steps);
+}
+
+enum Step {
+    /// Go to the code of a call if the number is this one.
+    Is(u32, usize),
+    /// Skip so many instructions if the number is at least this one.
+    AtLeast(u32, usize),
+    Allow,
+}
+
+impl Step {
+    fn length(&self) -> usize {
+        match self {
+            Self::Is(..) => 2,
+            Self::AtLeast(..) => 2,
+            Self::Allow => 1,
+        }
+    }
+}
+
+fn program(groups: &[&Group], arch: &Arch, name: &str) -> BpfProgram {
+    let calls = rules_by_number(groups, arch, name);
+    let mut steps = Vec::new();
+    let numbers: Vec<_> = calls.keys().copied().zip(0..).collect();
+    search(&numbers, &mut steps);
+
+    let mut program = prologue(arch);
+    let codes = program.len() + steps.iter().map(Step::length).sum::<usize>();
+    let starts: Vec<_> = calls
+        .values()
+        .scan(codes, |next, code| Some(std::mem::replace(next, *next + code.len())))
+        .collect();
+    // Conditional jumps reach 255 instructions only.
+    for step in steps {
+        let here = program.len();
+        match step {
+            Step::Is(number, call) => program.extend([
+                op(JMP_JEQ_K, 0, 1, number),
+                op(JMP_JA, 0, 0, (starts[call] - here - 2) as u32),
+            ]),
+            Step::AtLeast(number, skip) => {
+                program.extend([op(JMP_JGE_K, 0, 1, number), op(JMP_JA, 0, 0, skip as u32)]);
+            }
+            Step::Allow => program.push(op(RET_K, 0, 0, RET_ALLOW)),
+        }
+    }
+    program.extend(calls.into_values().flatten());
+    assert!(program.len() <= BPF_MAXINSNS, "{name}: too long");
     program
 }
 
