@@ -199,8 +199,9 @@ impl Stub {
 
 fn send(signal: &Signal, workload: &Workload) -> Result<()> {
     match signal.forward(workload.pidfd.as_fd()) {
-        // It has ended, and its status is on the way.
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        // It has ended, and its status is on the way; or it blocks so many signals that the kernel
+        // queues no more, which a sender of its own would be told.
+        Ok(()) | Err(Errno::ESRCH | Errno::EAGAIN) => Ok(()),
         Err(errno) => Err(Error::new(Stage::Stub, "pidfd_send_signal", errno)),
     }
 }

@@ -57,24 +57,28 @@ fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
 
 /// Returns only if the command cannot be executed: the error carries 126 or 127.
 pub fn execute(_: Sealed, mut program: Program) -> Result<Infallible> {
-    let mut error = Errno::ENOENT;
+    let (mut error, mut denied) = (Errno::ENOENT, false);
     for path in program.candidates {
         match process::execute(&path, &program.arguments) {
-            // Not here.
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG => {}
-            // Remembered, but it may be executable further on.
-            Errno::EACCES => error = Errno::EACCES,
+            // It may be further on. The last of these is reported, EACCES before the others.
+            Errno::EACCES => denied = true,
+            errno @ (Errno::ENOENT
+            | Errno::ENOTDIR
+            | Errno::ENODEV
+            | Errno::ESTALE
+            | Errno::ETIMEDOUT) => error = errno,
             Errno::ENOEXEC => {
                 program.script.replace(1, path);
-                error = process::execute(SHELL, &program.script);
+                (error, denied) = (process::execute(SHELL, &program.script), false);
                 break;
             }
             errno => {
-                error = errno;
+                (error, denied) = (errno, false);
                 break;
             }
         }
     }
+    let error = if denied { Errno::EACCES } else { error };
     let status = if error == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
     Err(Error::command(program.name.to_string_lossy().into_owned(), error, status))
 }

@@ -67,8 +67,9 @@ fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
         match status.stop_signal() {
             _ if pid != workload => {}
             Some(signal) => match sender.stopped(signal) {
-                // The stub is gone, and the signal that ends this process on its way.
-                Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                // The stub is stopped and has been told; or it is gone, and the signal that ends
+                // this process on its way.
+                Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
             },
             None => return Ok(status.exit_code()),

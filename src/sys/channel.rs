@@ -3,7 +3,6 @@
 //! A pair of packet sockets: each message is a tag byte and a value byte. The workload's first
 //! message carries its pidfd; the kernel adds its pid, translated into the stub's PID namespace.
 
-use std::io::IoSlice;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -92,13 +91,14 @@ impl Sender {
         Ok(())
     }
 
-    /// Says that the workload was stopped by `signal`.
+    /// Says that the workload was stopped by `signal`. Does not wait: EAGAIN means that the stub,
+    /// stopped itself, has not read earlier ones.
     pub fn stopped(&self, signal: i32) -> Result<(), Errno> {
         let bytes = [STOPPED, signal as u8];
-        let slice = IoSlice::new(&bytes);
-        // SAFETY: the kernel reads the two bytes of slice.
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        // SAFETY: the kernel reads the two bytes.
         Errno::result(unsafe {
-            libc::send(self.0.as_raw_fd(), slice.as_ptr().cast(), slice.len(), libc::MSG_NOSIGNAL)
+            libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags)
         })?;
         Ok(())
     }
