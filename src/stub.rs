@@ -1,7 +1,7 @@
 //! The stub: the process that the caller started. It stays in the caller's PID namespace, waits,
 //! forwards signals, follows the workload's stops, and relays the exit status.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +15,7 @@ use crate::plan::{Plan, Route};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::{self, Message, Receiver};
 use crate::sys::descriptor;
-use crate::sys::process::{self, Fork};
+use crate::sys::process::{self, Change, Fork};
 use crate::sys::signal::{self, Set, Signal};
 use crate::sys::terminal::Terminal;
 
@@ -54,12 +54,22 @@ pub fn run(mut plan: Plan) -> Result<i32> {
     let mut stub = Stub { terminal, signals, receiver, workload: None };
     stub.close_others()?;
     stub.follow()?;
-    let (_, status) = process::wait(init.as_raw(), 0).context(Stage::Stub, "waitpid")?;
+    let change = end_of(init).context(Stage::Stub, "waitid")?;
     stub.take_terminal_back();
-    match status.signal() {
-        None => Ok(status.exit_code()),
-        Some(signal) => {
+    match change {
+        Change::Exited(code) => Ok(code),
+        Change::Killed(signal) | Change::Stopped(signal) => {
             Err(Error::new(Stage::Init, "PID 1", format!("was ended by signal {signal}")))
+        }
+    }
+}
+
+/// Waits for PID 1's end. Somebody outside may stop it meanwhile.
+fn end_of(init: Pid) -> std::result::Result<Change, Errno> {
+    loop {
+        match process::wait(Some(init), false)? {
+            (_, Change::Stopped(_)) => {}
+            (_, change) => return Ok(change),
         }
     }
 }
@@ -77,7 +87,8 @@ fn die_with_parent() -> Result<()> {
 struct Workload {
     /// As the stub's PID namespace numbers it; also its process group.
     pid: Pid,
-    pidfd: OwnedFd,
+    /// Opened when it is first needed.
+    pidfd: Option<OwnedFd>,
     stopped: bool,
 }
 
@@ -117,8 +128,8 @@ impl Stub {
             if message {
                 match self.receiver.receive().context(Stage::Stub, "recvmsg")? {
                     None => return Ok(()),
-                    Some(Message::Started { pid, pidfd }) => {
-                        self.workload = Some(Workload { pid, pidfd, stopped: false });
+                    Some(Message::Started(pid)) => {
+                        self.workload = Some(Workload { pid, pidfd: None, stopped: false });
                     }
                     Some(Message::Stopped(signal)) => self.stop(signal)?,
                 }
@@ -131,11 +142,36 @@ impl Stub {
         let Some(signal) = Signal::take(Set::ALL).context(Stage::Stub, "sigtimedwait")? else {
             return Ok(());
         };
-        match (signal.number(), &self.workload) {
-            (libc::SIGCHLD, _) | (_, None) => Ok(()),
-            (libc::SIGCONT, Some(_)) => self.resume(&signal),
-            (_, Some(workload)) => send(&signal, workload),
+        match signal.number() {
+            libc::SIGCHLD => Ok(()),
+            libc::SIGCONT => self.resume(&signal),
+            _ => self.send(&signal),
         }
+    }
+
+    fn send(&mut self, signal: &Signal) -> Result<()> {
+        let Some(pidfd) = self.pidfd().context(Stage::Stub, "pidfd_open")? else { return Ok(()) };
+        match signal.forward(pidfd) {
+            // It has ended, and its status is on the way; or it blocks so many signals that the
+            // kernel queues no more, which a sender of its own would be told.
+            Ok(()) | Err(Errno::ESRCH | Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(Error::new(Stage::Stub, "pidfd_send_signal", errno)),
+        }
+    }
+
+    /// A reference to the workload, unless it has ended.
+    fn pidfd(&mut self) -> std::result::Result<Option<BorrowedFd<'_>>, Errno> {
+        let Some(workload) = &mut self.workload else { return Ok(None) };
+        if workload.pidfd.is_none() {
+            match process::pidfd(workload.pid) {
+                // The pid is the workload's as long as PID 1 or the workload's own process holds
+                // the channel: so it was when it was opened.
+                Ok(pidfd) if self.receiver.connected()? => workload.pidfd = Some(pidfd),
+                Ok(_) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(workload.pidfd.as_ref().map(AsFd::as_fd))
     }
 
     /// Stops as the workload has been stopped.
@@ -168,7 +204,7 @@ impl Stub {
             // The terminal may be hung up, or the group gone.
             let _ = terminal.set_foreground(workload.pid);
         }
-        if workload.stopped { self.continue_workload() } else { send(signal, workload) }
+        if workload.stopped { self.continue_workload() } else { self.send(signal) }
     }
 
     /// The terminal stops all of a process group, so all of it is continued.
@@ -194,14 +230,5 @@ impl Stub {
             // The terminal may be hung up.
             let _ = terminal.set_foreground(own);
         }
-    }
-}
-
-fn send(signal: &Signal, workload: &Workload) -> Result<()> {
-    match signal.forward(workload.pidfd.as_fd()) {
-        // It has ended, and its status is on the way; or it blocks so many signals that the kernel
-        // queues no more, which a sender of its own would be told.
-        Ok(()) | Err(Errno::ESRCH | Errno::EAGAIN) => Ok(()),
-        Err(errno) => Err(Error::new(Stage::Stub, "pidfd_send_signal", errno)),
     }
 }

@@ -16,7 +16,7 @@ use crate::plan::{Plan, Route};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::Sender;
 use crate::sys::descriptor;
-use crate::sys::process::{self, Fork};
+use crate::sys::process::{self, Change, Fork};
 use crate::sys::signal::{self, Set};
 
 /// Runs as PID 1, and ends with the workload's exit status.
@@ -26,14 +26,13 @@ pub fn run(plan: Plan, sender: Sender) -> ! {
 
 fn start(plan: Plan, sender: Sender) -> Result<i32> {
     end_with_stub(&sender)?;
-    // Refers to the caller's procfs also when a new one covers it.
+    // The workload's own user namespace is mapped when this /proc may be covered.
     let procfs = match plan.route {
         Route::Nested => {
-            let procfs = Procfs::open()?;
-            id_map::write_own(&procfs, plan.ids)?;
+            id_map::write_own(&Procfs::Current, plan.ids)?;
             None
         }
-        Route::Direct => Procfs::open().ok(),
+        Route::Direct => Procfs::hold(),
     };
     mounts::make_private()?;
     mounts::set_up_proc(plan.proc, plan.reenter.as_deref())?;
@@ -61,18 +60,23 @@ fn end_with_stub(sender: &Sender) -> Result<()> {
 }
 
 /// Reaps every child, adopted ones too, until the workload has ended; returns its exit status.
+///
+/// The workload itself is left to the kernel, which reaps it when it takes the namespace down: its
+/// pid is not free for another process as long as this one holds the channel.
 fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
     loop {
-        let (pid, status) = process::wait(-1, libc::WUNTRACED).context(Stage::Init, "waitpid")?;
-        match status.stop_signal() {
-            _ if pid != workload => {}
-            Some(signal) => match sender.stopped(signal) {
+        let (pid, change) = process::wait(None, true).context(Stage::Init, "waitid")?;
+        match change {
+            Change::Exited(code) if pid == workload => return Ok(code),
+            Change::Killed(signal) if pid == workload => return Ok(128 + signal),
+            Change::Stopped(signal) if pid == workload => match sender.stopped(signal) {
                 // The stub is stopped and has been told; or it is gone, and the signal that ends
                 // this process on its way.
                 Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
             },
-            None => return Ok(status.exit_code()),
+            _ => {}
         }
+        process::wait(Some(pid), false).context(Stage::Init, "waitid")?;
     }
 }

@@ -5,7 +5,6 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::prctl;
 use nix::sys::stat::Mode;
@@ -14,20 +13,31 @@ use nix::unistd::write;
 use crate::plan::Ids;
 use crate::report::{Context, Result, Stage, operation};
 
-/// A reference to the caller's /proc, taken before it is covered. /proc/self in it is right for a
-/// process of any PID namespace below.
-pub struct Procfs(OwnedFd);
+/// The procfs whose /proc/self is this process: one of its PID namespace or of any above it.
+pub enum Procfs {
+    /// What is at /proc.
+    Current,
+    /// What was at /proc when this reference was taken.
+    Held(OwnedFd),
+}
 
 impl Procfs {
-    pub fn open() -> Result<Self> {
-        open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map(Self)
-            .context(Stage::Namespaces, operation::OPEN_PROC)
+    /// Takes a reference to what is at /proc, if anything is.
+    pub fn hold() -> Option<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open("/proc", flags, Mode::empty()).ok().map(Self::Held)
     }
 
-    fn put(&self, path: &str, text: &str) -> std::result::Result<(), Errno> {
-        let file = openat(&self.0, path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        write(&file, text.as_bytes()).map(drop)
+    /// Writes to a file of /proc/self, in one write as the maps demand.
+    fn put(&self, path: &str, text: &str, operation: &'static str) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = match self {
+            Self::Current => open(path, flags, Mode::empty()),
+            Self::Held(procfs) => openat(procfs, &path["/proc/".len()..], flags, Mode::empty()),
+        };
+        file.and_then(|file| write(&file, text.as_bytes()))
+            .map(drop)
+            .context(Stage::Namespaces, operation)
     }
 }
 
@@ -38,12 +48,8 @@ pub fn write_own(procfs: &Procfs, ids: Ids) -> Result<()> {
     // may be executed and not read.
     prctl::set_dumpable(true).context(Stage::Namespaces, "PR_SET_DUMPABLE")?;
     let (user, group) = (ids.user, ids.group);
-    procfs.put("self/setgroups", "deny").context(Stage::Namespaces, operation::SETGROUPS)?;
-    procfs
-        .put("self/uid_map", &format!("{user} {user} 1"))
-        .context(Stage::Namespaces, operation::UID_MAP)?;
-    procfs
-        .put("self/gid_map", &format!("{group} {group} 1"))
-        .context(Stage::Namespaces, operation::GID_MAP)?;
+    procfs.put("/proc/self/setgroups", "deny", operation::SETGROUPS)?;
+    procfs.put("/proc/self/uid_map", &format!("{user} {user} 1"), operation::UID_MAP)?;
+    procfs.put("/proc/self/gid_map", &format!("{group} {group} 1"), operation::GID_MAP)?;
     prctl::set_dumpable(false).context(Stage::Namespaces, "PR_SET_DUMPABLE")
 }

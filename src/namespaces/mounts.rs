@@ -8,12 +8,12 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, stat};
-use nix::unistd::{chdir, chroot, fchdir, geteuid};
+use nix::unistd::{chdir, chroot, fchdir, geteuid, getpid};
 
 use crate::policy::Proc;
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::mount::set_read_only;
-use crate::sys::process::own_pidfd;
+use crate::sys::process::pidfd;
 
 const NONE: Option<&str> = None;
 const HARMLESS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -28,7 +28,7 @@ pub fn make_private() -> Result<()> {
             let directory = |path| open(path, flags, Mode::empty());
             let root = directory("/").context(Stage::Namespaces, "open /")?;
             let working = directory(".").context(Stage::Namespaces, "open .")?;
-            let own = own_pidfd().context(Stage::Namespaces, "pidfd_open")?;
+            let own = pidfd(getpid()).context(Stage::Namespaces, "pidfd_open")?;
             setns(own, CloneFlags::CLONE_NEWNS).context(Stage::Namespaces, "setns")?;
             private().context(Stage::Namespaces, "make mounts private")?;
             fchdir(&root).context(Stage::Namespaces, "fchdir")?;

@@ -11,7 +11,6 @@ pub mod operation {
     pub const SETGROUPS: &str = "setgroups";
     pub const UID_MAP: &str = "uid_map";
     pub const GID_MAP: &str = "gid_map";
-    pub const OPEN_PROC: &str = "open /proc";
     pub const MOUNT_PROC: &str = "mount /proc";
     pub const SEPARATION: &str = "separate the workload";
     pub const READ_ONLY: &str = "mount_setattr";
@@ -84,11 +83,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::EROFS) => {
             "/proc is read-only here: mount a writable one (bwrap --proc /proc)"
         }
-        (
-            Stage::Namespaces,
-            OPEN_PROC | SETGROUPS | UID_MAP | GID_MAP,
-            Errno::ENOENT | Errno::ENOTDIR,
-        ) => "there is no /proc here: mount one (bwrap --proc /proc)",
+        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::ENOENT | Errno::ENOTDIR) => {
+            "there is no /proc here: mount one (bwrap --proc /proc)"
+        }
         (Stage::Proc, MOUNT_PROC, Errno::EPERM) => COVERED_HINT,
         (Stage::Proc, MOUNT_PROC, Errno::ENOENT | Errno::ENOTDIR) => {
             "there is no directory /proc here: create it (bwrap --proc /proc), or choose --proc keep"

@@ -1,6 +1,7 @@
 //! Processes: clone, wait, exec, exit.
 
 use std::ffi::{CStr, CString, c_char};
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -35,49 +36,49 @@ pub fn fork(namespaces: CloneFlags) -> Result<Fork, Errno> {
     }
 }
 
-/// A reference to this process that stays right when its pid is used again.
-pub fn own_pidfd() -> Result<OwnedFd, Errno> {
+/// A reference to a process that stays right when its pid is used again.
+pub fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// A wait status as the kernel encodes it. nix's cannot express real-time signals.
+/// What happened to a child. nix's type cannot express real-time signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Status(i32);
-
-impl Status {
-    /// The status a shell would give: the exit code, or 128 + the signal's number.
-    pub fn exit_code(self) -> i32 {
-        match self.signal() {
-            Some(signal) => 128 + signal,
-            None => libc::WEXITSTATUS(self.0),
-        }
-    }
-
-    /// The signal that ended the process.
-    pub fn signal(self) -> Option<i32> {
-        libc::WIFSIGNALED(self.0).then(|| libc::WTERMSIG(self.0))
-    }
-
-    /// The signal that stopped the process, which lives on.
-    pub fn stop_signal(self) -> Option<i32> {
-        libc::WIFSTOPPED(self.0).then(|| libc::WSTOPSIG(self.0))
-    }
+pub enum Change {
+    Exited(i32),
+    Killed(i32),
+    Stopped(i32),
 }
 
-/// Waits for a child (-1: any) to end or, with WUNTRACED in `options`, to stop.
-pub fn wait(pid: i32, options: i32) -> Result<(Pid, Status), Errno> {
-    let mut status = 0;
+/// Waits until a child, any or this one, has ended or stopped. With `keep` it stays waitable: an
+/// ended one keeps its pid.
+pub fn wait(child: Option<Pid>, keep: bool) -> Result<(Pid, Change), Errno> {
+    let (kind, id) = match child {
+        Some(pid) => (libc::P_PID, pid.as_raw() as libc::id_t),
+        None => (libc::P_ALL, 0),
+    };
+    let options = libc::WEXITED | libc::WSTOPPED | if keep { libc::WNOWAIT } else { 0 };
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     loop {
-        // SAFETY: status outlives the call.
-        match Errno::result(unsafe { libc::waitpid(pid, &mut status, options) }) {
-            Ok(pid) => return Ok((Pid::from_raw(pid), Status(status))),
+        // SAFETY: the kernel writes one siginfo_t.
+        match Errno::result(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) }) {
+            Ok(_) => break,
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }
+    // SAFETY: all zeroes is a valid siginfo_t, and the kernel has filled it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid fills the fields of a SIGCHLD.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let change = match info.si_code {
+        libc::CLD_EXITED => Change::Exited(status),
+        libc::CLD_KILLED | libc::CLD_DUMPED => Change::Killed(status),
+        _ => Change::Stopped(status),
+    };
+    Ok((Pid::from_raw(pid), change))
 }
 
 /// Ends this process at once; PID 1's end takes its whole PID namespace with it.
