@@ -16,8 +16,8 @@ use seccompiler::{
 use serde::Deserialize;
 
 /// The groups that are merged into `default`: those of the table in `src/filters/mod.rs` that are
-/// on by default, which a unit test compares with this list.
-const DEFAULT: [&str; 4] = ["io-uring", "families", "unix", "tty"];
+/// on by default. `families` last: what `socket` and `socketpair` have in common stands there once.
+const DEFAULT: [&str; 4] = ["io-uring", "tty", "unix", "families"];
 
 // seccompiler's JSON form. Its own front end does not know the numbers of the newest system
 // calls, so names are looked up in the `syscalls` tables instead.
@@ -141,9 +141,9 @@ fn rule_code(rule: &Rule, number: u32, action: &SeccompAction, arch: &Arch) -> B
     code.to_vec()
 }
 
-/// What each system call of the groups goes through.
-fn rules_by_number(groups: &[&Group], arch: &Arch, name: &str) -> BTreeMap<u32, BpfProgram> {
-    let mut calls: BTreeMap<u32, BpfProgram> = BTreeMap::new();
+/// The rules that each system call of the groups goes through, in this order.
+fn rules_by_number(groups: &[&Group], arch: &Arch, name: &str) -> BTreeMap<u32, Vec<BpfProgram>> {
+    let mut calls: BTreeMap<u32, Vec<BpfProgram>> = BTreeMap::new();
     for filter in groups.iter().flat_map(|group| group.values()) {
         assert_eq!(filter.mismatch_action, SeccompAction::Allow, "{name}: a group denies, no more");
         for rule in &filter.filter {
@@ -151,23 +151,42 @@ fn rules_by_number(groups: &[&Group], arch: &Arch, name: &str) -> BTreeMap<u32, 
             assert!(known, "{name}: no architecture has a system call {}", rule.syscall);
             if let Some(number) = (arch.number)(&rule.syscall) {
                 let code = rule_code(rule, number, &filter.match_action, arch);
-                calls.entry(number).or_default().extend(code);
+                calls.entry(number).or_default().push(code);
             }
         }
     }
-    for code in calls.values_mut() {
-        code.push(op(RET_K, 0, 0, RET_ALLOW));
-    }
     calls
+}
+
+/// The code of all calls, and where each one's begins. What two calls have in common at their end
+/// stands there once. Built from behind, as BPF jumps forward only: places count from the end.
+fn layout(calls: BTreeMap<u32, Vec<BpfProgram>>) -> (BpfProgram, BTreeMap<u32, usize>) {
+    let mut code = vec![op(RET_K, 0, 0, RET_ALLOW)];
+    let mut placed = vec![(Vec::new(), code.len())];
+    let mut starts = BTreeMap::new();
+    for (number, rules) in calls {
+        let place = |rest: &[BpfProgram]| placed.iter().find(|(known, _)| known == rest);
+        let own = (0..).find(|own| place(&rules[*own..]).is_some()).unwrap();
+        let shared = place(&rules[own..]).unwrap().1;
+        // A rule without conditions always returns.
+        if own > 0 && rules[own - 1].len() > 1 {
+            code.insert(0, op(JMP_JA, 0, 0, (code.len() - shared) as u32));
+        }
+        for first in (0..own).rev() {
+            code.splice(0..0, rules[first].iter().cloned());
+            placed.push((rules[first..].to_vec(), code.len()));
+        }
+        starts.insert(number, if own > 0 { code.len() } else { shared });
+    }
+    let length = code.len();
+    (code, starts.into_iter().map(|(number, place)| (number, length - place)).collect())
 }
 
 /// A binary search for the loaded number, which jumps to the code of each call. The kernel walks
 /// the program once for every number when it is installed, so short ways count.
 fn search(numbers: &[(u32, usize)], program: &mut Vec<Step>) {
     if numbers.len() <= 3 {
-        for &(number, call) in numbers {
-            program.push(Step::Is(number, call));
-        }
+        program.extend(numbers.iter().map(|(number, start)| Step::Is(*number, *start)));
         program.push(Step::Allow);
         return;
     }
@@ -181,7 +200,7 @@ fn search(numbers: &[(u32, usize)], program: &mut Vec<Step>) {
 }
 
 enum Step {
-    /// Go to the code of a call if the number is this one.
+    /// Go to this place in the code behind the search if the number is this one.
     Is(u32, usize),
     /// Skip so many instructions if the number is at least this one.
     AtLeast(u32, usize),
@@ -191,32 +210,26 @@ enum Step {
 impl Step {
     fn length(&self) -> usize {
         match self {
-            Self::Is(..) => 2,
-            Self::AtLeast(..) => 2,
+            Self::Is(..) | Self::AtLeast(..) => 2,
             Self::Allow => 1,
         }
     }
 }
 
 fn program(groups: &[&Group], arch: &Arch, name: &str) -> BpfProgram {
-    let calls = rules_by_number(groups, arch, name);
+    let (code, starts) = layout(rules_by_number(groups, arch, name));
     let mut steps = Vec::new();
-    let numbers: Vec<_> = calls.keys().copied().zip(0..).collect();
-    search(&numbers, &mut steps);
+    search(&starts.into_iter().collect::<Vec<_>>(), &mut steps);
 
     let mut program = prologue(arch);
-    let codes = program.len() + steps.iter().map(Step::length).sum::<usize>();
-    let starts: Vec<_> = calls
-        .values()
-        .scan(codes, |next, code| Some(std::mem::replace(next, *next + code.len())))
-        .collect();
+    let begin = program.len() + steps.iter().map(Step::length).sum::<usize>();
     // Conditional jumps reach 255 instructions only.
     for step in steps {
         let here = program.len();
         match step {
-            Step::Is(number, call) => program.extend([
+            Step::Is(number, start) => program.extend([
                 op(JMP_JEQ_K, 0, 1, number),
-                op(JMP_JA, 0, 0, (starts[call] - here - 2) as u32),
+                op(JMP_JA, 0, 0, (begin + start - here - 2) as u32),
             ]),
             Step::AtLeast(number, skip) => {
                 program.extend([op(JMP_JGE_K, 0, 1, number), op(JMP_JA, 0, 0, skip as u32)]);
@@ -224,7 +237,7 @@ fn program(groups: &[&Group], arch: &Arch, name: &str) -> BpfProgram {
             Step::Allow => program.push(op(RET_K, 0, 0, RET_ALLOW)),
         }
     }
-    program.extend(calls.into_values().flatten());
+    program.extend(code);
     assert!(program.len() <= BPF_MAXINSNS, "{name}: too long");
     program
 }
