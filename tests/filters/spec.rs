@@ -1,0 +1,312 @@
+//! What each filter group answers, written from its description in words and from the kernel's
+//! headers. It must not be derived from `filters/` or `build.rs`: it is what they are tested by.
+
+use std::str::FromStr;
+
+use syscalls::{aarch64, x86_64};
+
+pub type Args = [u64; 6];
+/// What a group says about one system call. Ints and unsigned ints are the low half of a register.
+type Rule = fn(&Args) -> Verdict;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Allow,
+    Errno(u16),
+    KillProcess,
+}
+
+const EPERM: Verdict = Verdict::Errno(1);
+const ENOSYS: Verdict = Verdict::Errno(38);
+const EPROTONOSUPPORT: Verdict = Verdict::Errno(93);
+
+impl Verdict {
+    /// The program's return value: `SECCOMP_RET_*`, with the errno in the low half.
+    pub fn value(self) -> u32 {
+        match self {
+            Self::Allow => 0x7fff_0000,
+            Self::Errno(errno) => 0x0005_0000 | u32::from(errno),
+            Self::KillProcess => 0x8000_0000,
+        }
+    }
+
+    fn allow_if(condition: bool) -> Self {
+        if condition { Self::Allow } else { EPERM }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arch {
+    X86_64,
+    Aarch64,
+}
+
+impl Arch {
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+    pub const NATIVE: Self =
+        if cfg!(target_arch = "x86_64") { Self::X86_64 } else { Self::Aarch64 };
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// `AUDIT_ARCH_*`.
+    pub fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 => 0xc000_003e,
+            Self::Aarch64 => 0xc000_00b7,
+        }
+    }
+
+    pub fn number(self, call: &str) -> Option<u32> {
+        let id = match self {
+            Self::X86_64 => x86_64::Sysno::from_str(call).ok()?.id(),
+            Self::Aarch64 => aarch64::Sysno::from_str(call).ok()?.id(),
+        };
+        Some(id as u32)
+    }
+
+    pub fn call(self, number: u32) -> Option<&'static str> {
+        match self {
+            Self::X86_64 => x86_64::Sysno::new(number as usize).map(|call| call.name()),
+            Self::Aarch64 => aarch64::Sysno::new(number as usize).map(|call| call.name()),
+        }
+    }
+}
+
+/// Each group with its default, as `--list-filters` shows it.
+pub const GROUPS: [(&str, &str); 9] = [
+    ("io-uring", "always"),
+    ("families", "on"),
+    ("unix", "on"),
+    ("tty", "on"),
+    ("udp", "off"),
+    ("userns", "off"),
+    ("kernel", "off"),
+    ("trace", "off"),
+    ("memfd", "off"),
+];
+
+/// The groups, and the one program that stands for those which are on by default.
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    GROUPS.into_iter().map(|(name, _)| name).chain(["default"])
+}
+
+const KERNEL: [&str; 39] = [
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "kexec_load",
+    "kexec_file_load",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "add_key",
+    "request_key",
+    "keyctl",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "open_tree",
+    "open_tree_attr",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+    "chroot",
+    "swapon",
+    "swapoff",
+    "acct",
+    "reboot",
+    "syslog",
+    "quotactl",
+    "quotactl_fd",
+    "nfsservctl",
+    "lookup_dcookie",
+    "open_by_handle_at",
+    "fanotify_init",
+    "vhangup",
+    "settimeofday",
+    "clock_settime",
+    "sethostname",
+    "setdomainname",
+];
+
+/// What aarch64 never had.
+const KERNEL_X86_64: [&str; 8] = [
+    "create_module",
+    "query_module",
+    "get_kernel_syms",
+    "iopl",
+    "ioperm",
+    "modify_ldt",
+    "uselib",
+    "_sysctl",
+];
+
+const TRACE: [&str; 5] = ["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"];
+
+/// The system calls that a group looks at.
+fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
+    let denied = |calls: &[&'static str]| -> Vec<(&'static str, Rule)> {
+        calls.iter().map(|call| (*call, (|_| EPERM) as Rule)).collect()
+    };
+    match group {
+        "io-uring" => denied(&["io_uring_setup", "io_uring_enter", "io_uring_register"]),
+        "families" => vec![("socket", families), ("socketpair", families)],
+        "unix" => vec![("socket", unix_socket), ("socketpair", unix_pair)],
+        "tty" => vec![("ioctl", tty)],
+        "udp" => vec![
+            ("socket", udp),
+            ("socketpair", udp),
+            ("sendto", |args| fast_open(args[3])),
+            ("sendmsg", |args| fast_open(args[2])),
+            ("sendmmsg", |args| fast_open(args[3])),
+        ],
+        "userns" => vec![
+            ("unshare", new_user_namespace),
+            ("clone", new_user_namespace),
+            ("clone3", |_| ENOSYS),
+            ("setns", |_| EPERM),
+        ],
+        "kernel" => {
+            let mut rules = denied(&KERNEL);
+            if arch == Arch::X86_64 {
+                rules.extend(denied(&KERNEL_X86_64));
+            }
+            rules.push(("personality", personality));
+            rules
+        }
+        "trace" => denied(&TRACE),
+        "memfd" => vec![("memfd_create", |_| EPERM), ("execveat", empty_path)],
+        "default" => {
+            let members = GROUPS.iter().filter(|(_, default)| *default != "off");
+            members.flat_map(|(name, _)| rules(name, arch)).collect()
+        }
+        _ => panic!("no group {group}"),
+    }
+}
+
+const AF_UNIX: u32 = 1;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const AF_NETLINK: u32 = 16;
+const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
+const SOCK_SEQPACKET: u32 = 5;
+const IPPROTO_ICMP: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
+const IPPROTO_ICMPV6: u32 = 58;
+const IPPROTO_MPTCP: u32 = 262;
+const NETLINK_ROUTE: u32 = 0;
+
+/// Family, type without `SOCK_CLOEXEC` and `SOCK_NONBLOCK` (`SOCK_TYPE_MASK`), protocol.
+fn socket(args: &Args) -> (u32, u32, u32) {
+    (args[0] as u32, args[1] as u32 & 0xf, args[2] as u32)
+}
+
+fn families(args: &Args) -> Verdict {
+    match socket(args) {
+        (AF_UNIX, _, _) => Verdict::Allow,
+        (AF_NETLINK, _, protocol) => Verdict::allow_if(protocol == NETLINK_ROUTE),
+        (AF_INET | AF_INET6, SOCK_STREAM, IPPROTO_MPTCP) => EPROTONOSUPPORT,
+        (AF_INET | AF_INET6, SOCK_STREAM, 0 | IPPROTO_TCP)
+        | (AF_INET | AF_INET6, SOCK_DGRAM, 0 | IPPROTO_UDP)
+        | (AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
+        | (AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6) => Verdict::Allow,
+        _ => EPERM,
+    }
+}
+
+fn unix_socket(args: &Args) -> Verdict {
+    Verdict::allow_if(socket(args).0 != AF_UNIX)
+}
+
+/// A datagram pair can be connected to any path, and AF_UNIX takes SOCK_RAW for SOCK_DGRAM.
+fn unix_pair(args: &Args) -> Verdict {
+    let (family, kind, _) = socket(args);
+    Verdict::allow_if(family != AF_UNIX || [SOCK_STREAM, SOCK_SEQPACKET].contains(&kind))
+}
+
+fn udp(args: &Args) -> Verdict {
+    match socket(args) {
+        (AF_INET | AF_INET6, SOCK_STREAM, 0 | IPPROTO_TCP) => Verdict::Allow,
+        (AF_INET | AF_INET6, SOCK_STREAM, IPPROTO_MPTCP) => EPROTONOSUPPORT,
+        (AF_INET | AF_INET6, _, _) => EPERM,
+        _ => Verdict::Allow,
+    }
+}
+
+pub const MSG_FASTOPEN: u32 = 0x2000_0000;
+pub const CLONE_NEWUSER: u32 = 0x1000_0000;
+pub const AT_EMPTY_PATH: u32 = 0x1000;
+pub const TIOCSTI: u32 = 0x5412;
+pub const TIOCLINUX: u32 = 0x541c;
+pub const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
+
+fn fast_open(flags: u64) -> Verdict {
+    Verdict::allow_if(flags as u32 & MSG_FASTOPEN == 0)
+}
+
+fn new_user_namespace(args: &Args) -> Verdict {
+    Verdict::allow_if(args[0] as u32 & CLONE_NEWUSER == 0)
+}
+
+fn tty(args: &Args) -> Verdict {
+    Verdict::allow_if(![TIOCSTI, TIOCLINUX].contains(&(args[1] as u32)))
+}
+
+/// All ones asks for the current personality; debuggers turn address randomization off.
+fn personality(args: &Args) -> Verdict {
+    Verdict::allow_if([0, ADDR_NO_RANDOMIZE, u32::MAX].contains(&(args[0] as u32)))
+}
+
+fn empty_path(args: &Args) -> Verdict {
+    Verdict::allow_if(args[4] as u32 & AT_EMPTY_PATH == 0)
+}
+
+/// The rules of one program, by number.
+pub struct Spec {
+    arch: Arch,
+    rules: Vec<Vec<Rule>>,
+    /// The calls with a rule.
+    pub calls: Vec<(u32, &'static str)>,
+}
+
+impl Spec {
+    pub fn new(group: &str, arch: Arch) -> Self {
+        let mut spec = Self { arch, rules: vec![vec![]; 1024], calls: vec![] };
+        for (call, rule) in rules(group, arch) {
+            let number = arch.number(call);
+            let number = number.unwrap_or_else(|| panic!("{} has no {call}", arch.name()));
+            spec.rules[number as usize].push(rule);
+            if !spec.calls.contains(&(number, call)) {
+                spec.calls.push((number, call));
+            }
+        }
+        spec
+    }
+
+    pub fn looks_at(&self, nr: u32) -> bool {
+        self.calls.iter().any(|(number, _)| *number == nr)
+    }
+
+    pub fn verdict(&self, nr: u32, audit_arch: u32, args: &Args) -> Verdict {
+        if audit_arch != self.arch.audit() {
+            return Verdict::KillProcess;
+        }
+        // The x32 ABI; -1 is what a tracer writes to skip a call.
+        if self.arch == Arch::X86_64 && nr & 0x4000_0000 != 0 && nr != u32::MAX {
+            return ENOSYS;
+        }
+        let rules = self.rules.get(nr as usize).map_or(&[][..], Vec::as_slice);
+        let verdicts = rules.iter().map(|rule| rule(args));
+        verdicts.into_iter().find(|verdict| *verdict != Verdict::Allow).unwrap_or(Verdict::Allow)
+    }
+}
