@@ -4,6 +4,8 @@
 //! checks before it goes on: a wrong helper cannot signal or remount the machine.
 #![allow(dead_code)]
 
+pub mod scratch;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
