@@ -193,6 +193,30 @@ impl Run {
         Outcome::new(self.command(command).output().expect("timeout(1) is installed"))
     }
 
+    /// Runs it as `"$@"` of a shell script that prepares the containing namespaces as root.
+    pub fn prepared<S: AsRef<OsStr>>(
+        &self,
+        script: &str,
+        command: impl IntoIterator<Item = S>,
+    ) -> Outcome {
+        let mut contained = contained();
+        contained.args(["sh", "-ec", script, "sh"]).args(self.words(command));
+        Outcome::new(contained.output().expect("timeout(1) is installed"))
+    }
+
+    /// Runs it as on a kernel, or behind a filter, where a system call fails with an errno.
+    pub fn lacking(self, call: impl std::fmt::Display, errno: i32) -> Self {
+        let fixture = fixture("lacking").into_os_string();
+        self.before([fixture, call.to_string().into(), errno.to_string().into()])
+    }
+
+    /// One system call inside: see the fixture `probe`.
+    pub fn call(&self, number: i64, arguments: &[&str]) -> String {
+        let mut command = vec![probe(), "call".into(), number.to_string()];
+        command.extend(arguments.iter().map(|a| a.to_string()));
+        self.run(command).success().trim().to_owned()
+    }
+
     /// Runs a shell script inside.
     pub fn sh(&self, script: &str) -> Outcome {
         self.run(["sh", "-c", script])
@@ -235,6 +259,11 @@ impl Outcome {
             assert!(line.contains(word), "no {word:?} in the hint: {self:?}");
         }
     }
+}
+
+/// The path of a fixture as a word of a command.
+pub fn word(fixture_name: &str) -> String {
+    fixture(fixture_name).into_os_string().into_string().unwrap()
 }
 
 /// The pids of a process's descendants, nearest first, as this PID namespace numbers them.
