@@ -1,0 +1,230 @@
+//! Where the boundary cannot be had: nothing starts, the status is 125, the hint names cause and
+//! remedy, and the remedy works.
+
+mod support;
+
+use support::{Place, Run, User};
+
+const BOTH: [User; 2] = [User::Root, User::Ordinary];
+const STARTED: [&str; 2] = ["echo", "started"];
+
+fn works(run: &Run) {
+    assert_eq!(run.run(STARTED).success(), "started\n");
+}
+
+/// A1, R6: bubblewrap covers parts of /proc for root, and a user namespace is given no other.
+#[test]
+fn a_covered_proc_is_refused() {
+    let run =
+        Run::new(User::Root, Place::Bwrap).bwrap(["--cap-drop", "ALL", "--cap-add", "CAP_SETFCAP"]);
+    run.run(STARTED).refused("proc", &["covered", "CAP_SYS_ADMIN", "--proc hide", "--proc keep"]);
+    works(&run.clone().bwrap(["--cap-add", "CAP_SYS_ADMIN"]));
+    works(&run.clone().options(["--proc", "hide"]));
+    works(&run.options(["--proc", "keep"]));
+}
+
+/// U2
+#[test]
+fn root_without_cap_setfcap_is_refused() {
+    let run = Run::new(User::Root, Place::Bwrap).bwrap(["--cap-drop", "ALL"]);
+    run.run(STARTED).refused("namespaces", &["CAP_SETFCAP", "CAP_SYS_ADMIN", "ordinary user"]);
+    works(&run.clone().bwrap(["--cap-add", "CAP_SYS_ADMIN"]));
+    works(&run.bwrap(["--cap-add", "CAP_SETFCAP"]).options(["--proc", "keep"]));
+    works(&Run::new(User::Ordinary, Place::Bwrap).bwrap(["--cap-drop", "ALL"]));
+}
+
+/// U3
+#[test]
+fn disabled_user_namespaces_are_refused() {
+    for user in BOTH {
+        let run = Run::new(user, Place::Bwrap).bwrap([
+            "--unshare-user",
+            "--disable-userns",
+            "--cap-drop",
+            "ALL",
+        ]);
+        let hint = ["--disable-userns", "max_user_namespaces", "CAP_SYS_ADMIN"];
+        run.run(STARTED).refused("namespaces", &hint);
+        // bubblewrap makes a second user namespace for this, which root's covered /proc is locked in.
+        let proc = if user == User::Root { "hide" } else { "fresh" };
+        works(&run.bwrap(["--cap-add", "CAP_SYS_ADMIN"]).options(["--proc", proc]));
+    }
+}
+
+/// U3, A1: who has CAP_SYS_ADMIN is not told to get it.
+#[test]
+fn a_hint_names_no_remedy_that_is_already_taken() {
+    for more in [&["--unshare-user", "--disable-userns"][..], &["--remount-ro", "/proc"]] {
+        for user in BOTH {
+            let run = Run::new(user, Place::BwrapSysAdmin).bwrap(more);
+            let outcome = run.run(STARTED);
+            if outcome.code == 125 {
+                assert!(
+                    !outcome.stderr.contains("CAP_SYS_ADMIN"),
+                    "{user:?} {more:?}: {outcome:?}"
+                );
+            }
+        }
+    }
+}
+
+/// U5
+#[test]
+fn a_missing_proc_is_refused() {
+    let bare = |user| {
+        let mut run = Run::new(user, Place::Bwrap).bwrap(["--tmpfs", "/"]);
+        for path in
+            ["/usr", "/bin", "/lib", "/lib64"].iter().filter(|p| std::fs::exists(p).unwrap())
+        {
+            run = run.bwrap(["--ro-bind", path, path]);
+        }
+        let programs = support::sbx_init().parent().unwrap().to_owned();
+        run.bwrap(["--ro-bind"]).bwrap([&programs, &programs])
+    };
+    let hint = ["no", "/proc", "bwrap --proc /proc"];
+    bare(User::Ordinary).run(STARTED).refused("namespaces", &hint);
+    for user in BOTH {
+        let run = bare(user).bwrap(["--cap-add", "CAP_SYS_ADMIN"]);
+        run.run(STARTED).refused("proc", &hint);
+        works(&run.clone().bwrap(["--proc", "/proc"]));
+        works(&run.options(["--proc", "keep"]));
+    }
+}
+
+/// U5
+#[test]
+fn a_read_only_proc_is_refused() {
+    for user in BOTH {
+        let run = Run::new(user, Place::Bwrap)
+            .bwrap(["--cap-drop", "ALL", "--cap-add", "CAP_SETFCAP"])
+            .options(["--proc", "hide"]);
+        works(&run);
+        let read_only = run.bwrap(["--remount-ro", "/proc"]);
+        read_only.run(STARTED).refused("namespaces", &["read-only", "writable"]);
+    }
+}
+
+/// U5: what the id maps are written to must be a procfs, whoever made the root file system.
+#[test]
+fn files_that_look_like_proc_are_not_written_to() {
+    let script = r#"
+        mount -t tmpfs none /mnt; mkdir /mnt/self
+        for file in setgroups uid_map gid_map; do echo untouched >/mnt/self/$file; done
+        chmod -R a+rwX /mnt
+        "$@" || echo $?
+        cat /mnt/self/*"#;
+    for user in BOTH {
+        for more in [&[][..], &["--cap-drop", "ALL", "--cap-add", "CAP_SETFCAP"]] {
+            let run = Run::new(user, Place::Bwrap)
+                .bwrap(more)
+                .bwrap(["--bind", "/mnt", "/proc"])
+                .options(["--proc", "keep"]);
+            let outcome = run.prepared(script, STARTED);
+            assert!(outcome.success().ends_with(&"untouched\n".repeat(3)), "{user:?}: {outcome:?}");
+        }
+    }
+}
+
+/// U4
+#[test]
+fn an_unmapped_user_is_refused() {
+    for user in BOTH {
+        let run = Run::new(user, Place::Standalone).before(["unshare", "-U", "--"]);
+        run.run(STARTED).refused("namespaces", &["65534", "map"]);
+    }
+    works(&Run::new(User::Ordinary, Place::Standalone).before(["unshare", "-Uc", "--"]));
+}
+
+/// U9
+#[test]
+fn an_outer_filter_against_user_namespaces_is_refused() {
+    let sbx_init = support::sbx_init();
+    let script = format!(
+        r#"mount -t tmpfs none /mnt; {} --print-filter userns --format bpf >/mnt/filter
+        exec 9</mnt/filter; "$@""#,
+        sbx_init.display()
+    );
+    for user in BOTH {
+        let run = Run::new(user, Place::Bwrap).bwrap([
+            "--seccomp",
+            "9",
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            "CAP_SETFCAP",
+        ]);
+        let hint = ["outer seccomp filter", "CAP_SYS_ADMIN"];
+        run.prepared(&script, STARTED).refused("namespaces", &hint);
+        let direct = run.bwrap(["--cap-add", "CAP_SYS_ADMIN"]);
+        assert_eq!(direct.prepared(&script, STARTED).success(), "started\n", "{user:?}");
+    }
+}
+
+/// U1: under AppArmor's restriction the namespace is made, and the first write fails, openat(2)
+/// for writing being what this simulates. The Landlock domain separates the workload then.
+#[test]
+fn restricted_user_namespaces_are_refused() {
+    let writing = format!("{}:2&{}={}", libc::SYS_openat, libc::O_ACCMODE, libc::O_WRONLY);
+    for place in [Place::Standalone, Place::Bwrap] {
+        let run = Run::new(User::Ordinary, place).lacking(&writing, libc::EACCES);
+        let hint = ["kernel.apparmor_restrict_unprivileged_userns", "CAP_SYS_ADMIN"];
+        run.run(STARTED).refused("namespaces", &hint);
+    }
+}
+
+/// U1
+#[test]
+fn the_remedy_for_restricted_user_namespaces_works() {
+    let writing = format!("{}:2&{}={}", libc::SYS_openat, libc::O_ACCMODE, libc::O_WRONLY);
+    for user in BOTH {
+        works(&Run::new(user, Place::BwrapSysAdmin).lacking(&writing, libc::EACCES));
+    }
+}
+
+/// P14: an id of its own, as the limit counts all processes of the user.
+#[test]
+fn a_limit_of_processes_is_refused() {
+    let limited = |processes: &str| {
+        Run::new(User::Root, Place::Standalone).before(
+            ["setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", "prlimit"]
+                .into_iter()
+                .chain([&*format!("--nproc={processes}"), "--"]),
+        )
+    };
+    limited("1").run(STARTED).refused("namespaces", &["RLIMIT_NPROC", "pids.max"]);
+    limited("2").run(STARTED).refused("init", &["RLIMIT_NPROC", "pids.max"]);
+    works(&limited("3"));
+}
+
+/// R6: each step that fails ends it.
+#[test]
+fn a_step_that_fails_starts_nothing() {
+    for (call, stage) in [
+        (libc::SYS_mount, "namespaces"),
+        (libc::SYS_setpgid, "confine"),
+        (libc::SYS_capset, "confine"),
+        (libc::SYS_landlock_restrict_self, "confine"),
+        (libc::SYS_close_range, "confine"),
+    ] {
+        let run = Run::new(User::Ordinary, Place::Standalone).lacking(call, libc::EPERM);
+        let outcome = run.run(STARTED);
+        assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{stage}: {outcome:?}");
+        let line = format!("sbx-init: {stage}: ");
+        assert!(outcome.stderr.lines().any(|l| l.starts_with(&line)), "{stage}: {outcome:?}");
+    }
+    // The drop of the bounding set, no_new_privs, and the filters themselves.
+    for call in [
+        format!("{}:0&4294967295={}", libc::SYS_prctl, libc::PR_CAPBSET_DROP),
+        format!("{}:0&4294967295={}", libc::SYS_prctl, libc::PR_SET_SECUREBITS),
+        format!("{}:0&4294967295={}", libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS),
+        format!("{}:0&4294967295={}", libc::SYS_prctl, libc::PR_SET_DUMPABLE),
+        format!("{}:0&4294967295={}", libc::SYS_prctl, libc::PR_CAP_AMBIENT),
+        format!("{}:0&4294967295={}", libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER),
+    ] {
+        let run = Run::new(User::Ordinary, Place::Standalone).lacking(&call, libc::EPERM);
+        let outcome = run.run(STARTED);
+        assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{call}: {outcome:?}");
+    }
+    let honest = Run::new(User::Ordinary, Place::Standalone);
+    works(&honest.lacking(libc::SYS_getppid, libc::EPERM));
+}
