@@ -44,9 +44,16 @@ fn a_deleted_working_directory_is_no_obstacle() {
 /// U7: in a chroot the kernel makes no user namespace, so only root gets in.
 #[test]
 fn a_chroot_works_for_root_and_is_refused_to_others() {
+    // A directory that is no mount point, as the root of a mount namespace is.
     let script = r#"
-        mount -t tmpfs none /mnt; mkdir -p /mnt/above /mnt/root; mount --rbind / /mnt/root
-        mount -t tmpfs none /mnt/root/mnt; mkdir /mnt/root/mnt/below; exec "$@""#;
+        mount -t tmpfs none /mnt; mkdir -p /mnt/above /mnt/root/mnt/below
+        for path in /*; do
+            if test -L $path; then cp -P $path /mnt/root
+            elif test -d $path -a $path != /mnt; then
+                mkdir /mnt/root$path; mount --rbind $path /mnt/root$path
+            fi
+        done
+        exec "$@""#;
     let chroot = |user: &str| {
         let mut command = contained();
         command.args(["sh", "-ec", script, "sh", "chroot", user, "/mnt/root"]);
@@ -119,8 +126,11 @@ fn a_workload_may_make_a_user_namespace() {
 fn a_workload_cannot_signal_the_group_it_was_started_in() {
     for (user, place) in EVERYWHERE {
         let bystander = r#"sleep 1000 & "$@"; kill -0 $! && echo alive"#;
-        let run = Run::new(user, place).before(["sh", "-c", bystander, "sh"]);
-        for target in ["0", "-1"] {
+        // A session of their own, lest a failure ends the tests.
+        let run = Run::new(user, place).before(["setsid", "-w", "sh", "-c", bystander, "sh"]);
+        // A domain stops signals to what is outside; the process group must do without.
+        let old = run.clone().lacking(libc::SYS_landlock_create_ruleset, libc::ENOSYS);
+        for (run, target) in [(&run, "0"), (&run, "-1"), (&old, "0"), (&old, "-1")] {
             let script = format!("sleep 1000 & trap '' TERM; kill -TERM {target}; wait; echo own");
             let outcome = run.sh(&script);
             assert_eq!(outcome.success(), "own\nalive\n", "{user:?} {place:?} {target}");

@@ -9,7 +9,12 @@ const REFUSED: &str = "the caller's procfs";
 /// A3, R3: a helper of the same user, dumpable and unfiltered, runs beside sbx-init.
 #[test]
 fn another_procfs_does_not_open_a_helper_beside_us() {
-    let helper = r#"sleep 1000 & helper=$!; REACH /mnt $helper; "$@" /mnt $helper"#;
+    let helper = r#"
+        HELPER & helper=$!
+        until grep -q '^CapPrm:.0*$' /proc/$helper/status; do :; done
+        REACH /mnt $helper
+        "$@" /mnt $helper"#;
+    let helper = helper.replace("HELPER", &format!("{} wait-powerless", word("attempt")));
     let helper = helper.replace("REACH", &word("reach"));
     let nested_root = ["--cap-drop", "ALL", "--cap-add", "CAP_SETFCAP"];
     let separated: [(&str, i64); 3] = [
@@ -80,7 +85,8 @@ fn a_working_directory_in_proc_is_that_of_the_new_proc() {
 #[test]
 fn a_working_directory_of_a_process_is_not_kept() {
     for (user, place) in EVERYWHERE {
-        let go = r#"sleep 1000 & helper=$!; cd /proc/$helper; "$@"; code=$?; exit $code"#;
+        let go = r#"sleep 1000 & helper=$!; until grep -q sleep /proc/$helper/comm; do :; done
+            cd /proc/$helper; "$@"; code=$?; exit $code"#;
         let run = Run::new(user, place).before(["sh", "-c", go, "sh"]);
         let outcome = run.sh("cat comm");
         assert!(!outcome.stdout.contains("sleep"), "{user:?} {place:?}: {outcome:?}");
