@@ -200,16 +200,17 @@ fn a_limit_of_processes_is_refused() {
 #[test]
 fn a_step_that_fails_starts_nothing() {
     for (call, stage) in [
-        (libc::SYS_mount, "namespaces"),
-        (libc::SYS_setpgid, "confine"),
-        (libc::SYS_capset, "confine"),
-        (libc::SYS_landlock_restrict_self, "confine"),
-        (libc::SYS_close_range, "confine"),
+        (libc::SYS_mount, "namespaces: make mounts private"),
+        (libc::SYS_setpgid, "confine: setpgid"),
+        (libc::SYS_landlock_restrict_self, "confine: landlock_restrict_self"),
+        // Every one of the three processes makes these, and the first failure ends them all.
+        (libc::SYS_capset, ""),
+        (libc::SYS_close_range, ""),
     ] {
         let run = Run::new(User::Ordinary, Place::Standalone).lacking(call, libc::EPERM);
         let outcome = run.run(STARTED);
         assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{stage}: {outcome:?}");
-        let line = format!("sbx-init: {stage}: ");
+        let line = format!("sbx-init: {stage}");
         assert!(outcome.stderr.lines().any(|l| l.starts_with(&line)), "{stage}: {outcome:?}");
     }
     // The drop of the bounding set, no_new_privs, and the filters themselves.
