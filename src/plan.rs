@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{self, PROC_SUPER_MAGIC, fstatfs};
@@ -52,8 +53,10 @@ pub struct Plan {
     /// Direct route only: whether the workload can have a user namespace of its own.
     pub own_user_namespace: bool,
     pub domain: Option<Domain>,
+    /// Whether a filter keeps the workload off all keys.
+    pub keys_denied: bool,
     pub filters: Vec<&'static [SockFilter]>,
-    /// Beyond 2, sorted.
+    /// What the workload keeps, 0 to 2 included, sorted.
     pub keep_fds: Vec<RawFd>,
     pub program: Program,
 }
@@ -68,11 +71,11 @@ impl Plan {
         }
 
         let mut keep_fds = policy.keep_fds;
-        keep_fds.retain(|fd| *fd > 2);
+        keep_fds.extend(0..=2);
         keep_fds.sort_unstable();
         keep_fds.dedup();
-        for fd in (0..=2).chain(keep_fds.iter().copied()) {
-            check_descriptor(fd, policy.groups.contains("unix"))?;
+        for fd in &keep_fds {
+            check_descriptor(*fd, policy.groups.contains("unix"))?;
         }
 
         let terminal = Terminal::open();
@@ -88,6 +91,7 @@ impl Plan {
             // Mapping user id 0 needs it, since Linux 5.12.
             own_user_namespace: !ids.user.is_root() || holds(Capability::CAP_SETFCAP)?,
             domain: domain::scoped()?,
+            keys_denied: policy.groups.contains("kernel"),
             filters: policy.groups.programs(),
             keep_fds,
             program: Program::new(policy.command.into_iter().map(c_string).collect::<Result<_>>()?),
@@ -109,10 +113,12 @@ fn holds(capability: Capability) -> Result<bool> {
 /// The path of the working directory if it is on a procfs: a reference to the caller's procfs
 /// would open the memory of the processes outside.
 fn procfs_working_directory() -> Result<Option<PathBuf>> {
-    let kind = statfs::statfs(".").context(Stage::Plan, "statfs .")?.filesystem_type();
-    if kind != PROC_SUPER_MAGIC {
-        return Ok(None);
-    }
+    match statfs::statfs(".") {
+        // It may not be searched, so it leads nowhere.
+        Err(Errno::EACCES) => return Ok(None),
+        Ok(statfs) if statfs.filesystem_type() != PROC_SUPER_MAGIC => return Ok(None),
+        result => result.context(Stage::Plan, "statfs .")?,
+    };
     nix::unistd::getcwd().context(Stage::Plan, "getcwd").map(Some)
 }
 
@@ -124,25 +130,26 @@ fn check_descriptor(fd: RawFd, unix_denied: bool) -> Result<()> {
     let Some(open) = descriptor::inherited(fd) else {
         return refuse("is not open");
     };
-    let kind = fstatfs(open).context(Stage::Plan, "fstatfs")?.filesystem_type();
-    let mode = SFlag::from_bits_truncate(fstat(open).context(Stage::Plan, "fstat")?.st_mode);
-    if kind == PROC_SUPER_MAGIC {
-        // Standard input may well be `</proc/cpuinfo`; a directory leads anywhere.
+    let filesystem = fstatfs(open).context(Stage::Plan, "fstatfs")?.filesystem_type();
+    let mode = fstat(open).context(Stage::Plan, "fstat")?.st_mode;
+    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFDIR {
+        // It stays in the caller's mount namespace, with everything below and above it.
+        return refuse("a directory leads to the caller's mounts: pass its path");
+    }
+    if filesystem == PROC_SUPER_MAGIC {
+        // Standard input may well be `</proc/cpuinfo`. What is opened for reading can be opened
+        // again for writing, through /proc/self/fd, if its mode permits that.
         let flags = fcntl(open, FcntlArg::F_GETFL).context(Stage::Plan, "F_GETFL")?;
-        let flags = OFlag::from_bits_truncate(flags);
-        let data = fd <= 2
-            && mode & SFlag::S_IFMT == SFlag::S_IFREG
-            && flags & OFlag::O_ACCMODE == OFlag::O_RDONLY
-            && !flags.contains(OFlag::O_PATH);
-        if !data {
+        let read_only = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDONLY;
+        if fd > 2 || !read_only || mode & 0o222 != 0 || kind != SFlag::S_IFREG {
             return refuse("refers to the caller's procfs");
         }
     }
-    if mode & SFlag::S_IFMT == SFlag::S_IFSOCK && unix_denied && descriptor::is_unix_datagram(open)
-    {
-        return refuse("a unix datagram socket can be sent to any path (--allow unix permits it)");
+    if kind == SFlag::S_IFSOCK && unix_denied && descriptor::can_reach_unix_paths(open) {
+        return refuse("a unix socket that can be connected or sent to any path (--allow unix)");
     }
-    if kind == ANON_INODE_FS_MAGIC && descriptor::is_ring(open) {
+    if filesystem == ANON_INODE_FS_MAGIC && descriptor::is_ring(open) {
         return refuse("an io_uring instance works around the filters");
     }
     Ok(())

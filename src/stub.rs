@@ -49,13 +49,16 @@ pub fn run(mut plan: Plan) -> Result<i32> {
     };
     let terminal = plan.terminal.take();
     drop((plan, sender));
-    capabilities::drop_held()?;
 
     let mut stub = Stub { terminal, signals, receiver, workload: None };
-    stub.close_others()?;
-    stub.follow()?;
+    let followed = stub.follow();
+    if followed.is_err() {
+        // Without the stub there is no sandbox. PID 1 takes everything with it.
+        let _ = kill(init, KnownSignal::SIGKILL);
+    }
     let change = end_of(init).context(Stage::Stub, "waitid")?;
     stub.take_terminal_back();
+    followed?;
     match change {
         Change::Exited(code) => Ok(code),
         Change::Killed(signal) | Change::Stopped(signal) => {
@@ -100,16 +103,18 @@ struct Stub {
 }
 
 impl Stub {
-    /// A pipe that the workload closes must not stay open here.
+    /// What the workload closes must not stay open here; errors still go to standard error.
     fn close_others(&self) -> Result<()> {
-        let mut keep = vec![self.signals.as_raw_fd(), self.receiver.as_fd().as_raw_fd()];
+        let mut keep = vec![2, self.signals.as_raw_fd(), self.receiver.as_fd().as_raw_fd()];
         keep.extend(self.terminal.as_ref().map(|terminal| terminal.as_fd().as_raw_fd()));
         keep.sort_unstable();
-        descriptor::close_others(&keep).context(Stage::Stub, "close_range")
+        descriptor::close_all_but(&keep).context(Stage::Stub, "close_range")
     }
 
     /// Serves signals and messages until PID 1 and the workload's process have closed the channel.
     fn follow(&mut self) -> Result<()> {
+        capabilities::drop_held()?;
+        self.close_others()?;
         loop {
             let mut fds = [
                 PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN),

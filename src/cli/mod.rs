@@ -57,7 +57,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Request> {
                     return Err(wrong(format!("--{name}"), "no such option; --help lists them"));
                 };
                 match option.action {
-                    Action::Flag(apply) => apply(&mut typed),
+                    Action::Flag(apply) => {
+                        if parser.optional_value().is_some() {
+                            return Err(wrong(format!("--{}", option.name), "expected no value"));
+                        }
+                        apply(&mut typed);
+                    }
                     Action::Value(form, apply) => {
                         let subject = || format!("--{}", option.name);
                         let value = parser
@@ -103,10 +108,7 @@ fn finish(typed: Typed) -> Result<Request> {
 }
 
 fn unexpected(error: lexopt::Error) -> Error {
-    match error {
-        lexopt::Error::UnexpectedValue { option, .. } => wrong(option, "expected no value"),
-        error => wrong("arguments", error.to_string()),
-    }
+    wrong("arguments", error.to_string())
 }
 
 /// Reads NUL-separated arguments to the end of a descriptor, and closes it.
@@ -157,7 +159,7 @@ fn help() -> String {
     }
     text.push_str(
         "\nExit status: COMMAND's own; 128+n if signal n ended it; 127 not found; 126 cannot be\n\
-         executed; 125 if sbx-init itself failed, and then COMMAND has not been started.\n",
+         executed; 125 if sbx-init itself failed.\n",
     );
     text
 }

@@ -20,7 +20,7 @@ pub fn empty(_: Separated) -> Result<Powerless> {
         .map_err(|_| failed("capget"))?
     {
         privilege::empty_bounding_set().context(Stage::Confine, "PR_CAPBSET_DROP")?;
-        privilege::set_securebits(SECUREBITS).context(Stage::Confine, "PR_SET_SECUREBITS")?;
+        privilege::add_securebits(SECUREBITS).context(Stage::Confine, "PR_SET_SECUREBITS")?;
     }
     drop_held()?;
     prctl::set_no_new_privs().context(Stage::Confine, "PR_SET_NO_NEW_PRIVS")?;

@@ -9,11 +9,8 @@ use crate::sys::descriptor;
 /// Nothing is open but 0 to 2 and what the caller asked to keep.
 pub struct Sealed(());
 
-/// `keep` is sorted.
+/// `keep` is sorted. What was inherited goes through execve: it was not close-on-exec.
 pub fn close(_: Filtered, keep: &[RawFd]) -> Result<Sealed> {
-    descriptor::close_others(keep).context(Stage::Confine, "close_range")?;
-    for fd in keep {
-        descriptor::keep_over_exec(*fd).context(Stage::Confine, "F_SETFD")?;
-    }
+    descriptor::close_all_but(keep).context(Stage::Confine, "close_range")?;
     Ok(Sealed(()))
 }

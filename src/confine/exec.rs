@@ -57,30 +57,31 @@ fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
 
 /// Returns only if the command cannot be executed: the error carries 126 or 127.
 pub fn execute(_: Sealed, mut program: Program) -> Result<Infallible> {
+    let searched = !program.name.to_bytes().contains(&b'/');
     let (mut error, mut denied) = (Errno::ENOENT, false);
     for path in program.candidates {
-        match process::execute(&path, &program.arguments) {
-            // It may be further on. The last of these is reported, EACCES before the others.
-            Errno::EACCES => denied = true,
-            errno @ (Errno::ENOENT
-            | Errno::ENOTDIR
-            | Errno::ENODEV
-            | Errno::ESTALE
-            | Errno::ETIMEDOUT) => error = errno,
-            Errno::ENOEXEC => {
-                program.script.replace(1, path);
-                (error, denied) = (process::execute(SHELL, &program.script), false);
-                break;
-            }
-            errno => {
-                (error, denied) = (errno, false);
-                break;
-            }
+        error = process::execute(&path, &program.arguments);
+        if error == Errno::ENOEXEC {
+            program.script.replace(1, path);
+            error = process::execute(SHELL, &program.script);
+        }
+        match error {
+            // It may be further on. EACCES is remembered, and reported before the others.
+            Errno::EACCES if searched => denied = true,
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESTALE | Errno::ETIMEDOUT
+                if searched => {}
+            errno => return Err(failure(&program.name, errno)),
         }
     }
-    let error = if denied { Errno::EACCES } else { error };
-    let status = if error == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE };
-    Err(Error::command(program.name.to_string_lossy().into_owned(), error, status))
+    Err(failure(&program.name, if denied { Errno::EACCES } else { error }))
+}
+
+fn failure(name: &CStr, errno: Errno) -> Error {
+    let status = match errno {
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    };
+    Error::command(name.to_string_lossy().into_owned(), errno, status)
 }
 
 #[cfg(test)]

@@ -18,10 +18,13 @@ use crate::plan::Plan;
 use crate::report::Result;
 use crate::sys::channel::Sender;
 use crate::sys::process;
+use crate::sys::signal::{self, Set};
 
 /// Becomes the workload, or ends with the exit status for the reason why not.
 pub fn run(plan: Plan, procfs: Option<Procfs>, sender: &Sender) -> ! {
     let Err(error) = confine(plan, procfs, sender);
+    // SIGPIPE, from a standard error that nobody reads, would change the exit status.
+    let _ = signal::set_mask(Set::ALL);
     process::exit(error.print())
 }
 

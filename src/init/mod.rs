@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::confine::{self, capabilities};
 use crate::namespaces::id_map::{self, Procfs};
-use crate::namespaces::mounts;
+use crate::namespaces::{mounts, proc};
 use crate::plan::{Plan, Route};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::Sender;
@@ -35,7 +35,7 @@ fn start(plan: Plan, sender: Sender) -> Result<i32> {
         Route::Direct => Procfs::hold(),
     };
     mounts::make_private()?;
-    mounts::set_up_proc(plan.proc, plan.reenter.as_deref())?;
+    proc::set_up(&plan)?;
 
     let workload = match process::fork(CloneFlags::empty()).context(Stage::Init, operation::FORK)? {
         Fork::Child => confine::run(plan, procfs, &sender),
@@ -43,7 +43,8 @@ fn start(plan: Plan, sender: Sender) -> Result<i32> {
     };
     drop((plan, procfs));
     capabilities::drop_held()?;
-    descriptor::close_others(&[sender.as_raw_fd()]).context(Stage::Init, "close_range")?;
+    // What the workload closes must not stay open here; errors still go to standard error.
+    descriptor::close_all_but(&[2, sender.as_raw_fd()]).context(Stage::Init, "close_range")?;
     // With default dispositions the kernel drops whatever the workload sends to its PID 1.
     signal::set_mask(Set::EMPTY).context(Stage::Init, "unblock signals")?;
     reap(workload, &sender)

@@ -5,9 +5,11 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::prctl;
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::write;
 
 use crate::plan::Ids;
@@ -35,9 +37,13 @@ impl Procfs {
             Self::Current => open(path, flags, Mode::empty()),
             Self::Held(procfs) => openat(procfs, &path["/proc/".len()..], flags, Mode::empty()),
         };
-        file.and_then(|file| write(&file, text.as_bytes()))
-            .map(drop)
-            .context(Stage::Namespaces, operation)
+        file.and_then(|file| match fstatfs(&file)?.filesystem_type() {
+            PROC_SUPER_MAGIC => write(&file, text.as_bytes()),
+            // A directory that looks like one.
+            _ => Err(Errno::ENOENT),
+        })
+        .map(drop)
+        .context(Stage::Namespaces, operation)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The new namespaces: who gets in, and what is mounted there.
 
 pub mod id_map;
+mod mountinfo;
 pub mod mounts;
+pub mod proc;
 
 use nix::sched::CloneFlags;
 

@@ -1,6 +1,7 @@
 //! The table of hints: what a failure most likely means here, and what to change.
 
 use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Cause, Error, Stage};
 
@@ -12,6 +13,8 @@ pub mod operation {
     pub const UID_MAP: &str = "uid_map";
     pub const GID_MAP: &str = "gid_map";
     pub const MOUNT_PROC: &str = "mount /proc";
+    pub const MOUNT_PROC_DIRECTLY: &str = "mount /proc without a user namespace";
+    pub const KEYRING: &str = "join a new session keyring";
     pub const SEPARATION: &str = "separate the workload";
     pub const READ_ONLY: &str = "mount_setattr";
     pub const FORK: &str = "fork";
@@ -25,9 +28,11 @@ const CLONE_SYSCTL: &str = "kernel.unprivileged_userns_clone";
 const APPARMOR_HINT: &str = "AppArmor restricts unprivileged user namespaces: \
     set sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give sbx-init's path an AppArmor \
     profile with `userns,`, or start it with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN)";
-const COVERED_HINT: &str = "the caller's /proc is partly covered by other mounts (bubblewrap as \
-    root, container engines), and in a user namespace the kernel then gives no new one: start it \
-    with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --proc hide or --proc keep";
+const READ_ONLY_PROC: &str = "/proc is read-only here: mount a writable one (bwrap --proc /proc)";
+
+fn proc_is_read_only() -> bool {
+    statvfs("/proc").is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
+}
 
 /// The value of a sysctl as this process sees it, if it can.
 fn sysctl(name: &str) -> Option<i64> {
@@ -80,14 +85,25 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "mapping user id 0 needs CAP_SETFCAP since Linux 5.12: start it as an ordinary user, \
              or with CAP_SETFCAP or CAP_SYS_ADMIN (bwrap --cap-add)"
         }
-        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::EROFS) => {
-            "/proc is read-only here: mount a writable one (bwrap --proc /proc)"
-        }
+        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::EROFS) => READ_ONLY_PROC,
         (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::ENOENT | Errno::ENOTDIR) => {
             "there is no /proc here: mount one (bwrap --proc /proc)"
         }
-        (Stage::Proc, MOUNT_PROC, Errno::EPERM) => COVERED_HINT,
-        (Stage::Proc, MOUNT_PROC, Errno::ENOENT | Errno::ENOTDIR) => {
+        (Stage::Proc, MOUNT_PROC | MOUNT_PROC_DIRECTLY, Errno::EPERM | Errno::EROFS)
+            if proc_is_read_only() =>
+        {
+            READ_ONLY_PROC
+        }
+        (Stage::Proc, MOUNT_PROC, Errno::EPERM) => {
+            "the caller's /proc is partly covered by other mounts (bubblewrap as root, container \
+             engines), and in a user namespace the kernel then gives no new one: start it with \
+             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --proc hide or --proc keep"
+        }
+        (Stage::Proc, MOUNT_PROC_DIRECTLY, Errno::EPERM) => {
+            "the caller's /proc is partly covered by mounts that came with its user namespace, \
+             and the kernel then gives no new one: choose --proc hide or --proc keep"
+        }
+        (Stage::Proc, MOUNT_PROC | MOUNT_PROC_DIRECTLY, Errno::ENOENT | Errno::ENOTDIR) => {
             "there is no directory /proc here: create it (bwrap --proc /proc), or choose --proc keep"
         }
         (Stage::Proc, READ_ONLY, Errno::ENOSYS) => {
@@ -97,6 +113,10 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "with CAP_SYS_ADMIN inherited the workload needs a user namespace of its own or a \
              Landlock domain with scopes (Linux 6.12): allow user namespaces (as root with \
              CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
+        }
+        (Stage::Confine, KEYRING, Errno::EDQUOT) => {
+            "the caller owns too many keys: raise sysctl kernel.keys.maxkeys, or choose --deny \
+             kernel, which needs no keyring"
         }
         (Stage::Confine, SECCOMP, Errno::EINVAL | Errno::ENOSYS) => {
             "this kernel was built without CONFIG_SECCOMP_FILTER"

@@ -4,7 +4,7 @@ mod hint;
 pub use hint::operation;
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::Write;
 
 use nix::errno::Errno;
@@ -113,7 +113,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: {}: ", self.stage.name(), self.operation)?;
+        write!(f, "{}: ", self.stage.name())?;
+        // A word of the caller's must not make a line, or move the cursor.
+        for char in self.operation.chars() {
+            match char.is_control() {
+                true => write!(f, "{}", char.escape_default())?,
+                false => f.write_char(char)?,
+            }
+        }
+        f.write_str(": ")?;
         match &self.cause {
             Cause::Errno(errno) => write!(f, "{errno}"),
             Cause::Text(text) => f.write_str(text),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::check;
@@ -32,16 +32,10 @@ pub fn fill_standard() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Lets an inherited descriptor through execve.
-pub fn keep_over_exec(fd: RawFd) -> Result<(), Errno> {
-    fcntl(inherited(fd).ok_or(Errno::EBADF)?, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
-}
-
-/// Closes every descriptor from 3 on but those of `keep`, which is sorted.
-pub fn close_others(keep: &[RawFd]) -> Result<(), Errno> {
-    let mut first = 3u32;
-    for &fd in keep.iter().filter(|&&fd| fd >= 3) {
-        let fd = fd as u32;
+/// Closes every descriptor but those of `keep`, which is sorted.
+pub fn close_all_but(keep: &[RawFd]) -> Result<(), Errno> {
+    let mut first = 0;
+    for fd in keep.iter().map(|fd| *fd as u32) {
         if fd > first {
             close_range(first, fd - 1)?;
         }
@@ -57,7 +51,7 @@ fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether the descriptor is an io_uring instance: for any other file the kernel answers
+/// Whether the descriptor is an io_uring instance. For any other file the kernel answers
 /// EOPNOTSUPP, and this operation with no room for an answer has no effect on a ring.
 pub fn is_ring(fd: BorrowedFd) -> bool {
     const IORING_REGISTER_PROBE: u32 = 8;
@@ -65,14 +59,34 @@ pub fn is_ring(fd: BorrowedFd) -> bool {
     let result = check(unsafe {
         libc::syscall(libc::SYS_io_uring_register, fd.as_raw_fd(), IORING_REGISTER_PROBE, 0, 0)
     });
-    // ENOSYS, EPERM: there are no rings here, or an outer filter forbids their use too.
-    !matches!(result, Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM))
+    match result {
+        Err(Errno::EOPNOTSUPP) => false,
+        // An outer filter forbids to ask. A ring may be older than that filter.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => {
+            let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            link.map_or(true, |link| link.as_os_str() == "anon_inode:[io_uring]")
+        }
+        _ => true,
+    }
 }
 
-/// Whether the descriptor is a unix socket that takes a destination with each datagram.
-pub fn is_unix_datagram(fd: BorrowedFd) -> bool {
-    option(fd, libc::SO_DOMAIN) == Ok(libc::AF_UNIX)
-        && option(fd, libc::SO_TYPE) == Ok(libc::SOCK_DGRAM)
+/// Whether the descriptor is a unix socket whose peer can still be chosen. A connected or listening
+/// one is not, a datagram one always is.
+pub fn can_reach_unix_paths(fd: BorrowedFd) -> bool {
+    if option(fd, libc::SO_DOMAIN).is_ok_and(|domain| domain != libc::AF_UNIX) {
+        return false;
+    }
+    let stream = matches!(option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET));
+    !(stream && (option(fd, libc::SO_ACCEPTCONN) == Ok(1) || is_connected(fd)))
+}
+
+fn is_connected(fd: BorrowedFd) -> bool {
+    let mut address = [0u8; size_of::<libc::sockaddr_un>()];
+    let mut length = address.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most length bytes to address.
+    let result =
+        unsafe { libc::getpeername(fd.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut length) };
+    result == 0
 }
 
 fn option(fd: BorrowedFd, name: libc::c_int) -> Result<libc::c_int, Errno> {
