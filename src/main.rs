@@ -6,6 +6,7 @@
 mod cli;
 mod confine;
 mod filters;
+mod host;
 mod init;
 mod namespaces;
 mod plan;

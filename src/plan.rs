@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use caps::{CapSet, Capability};
+use caps::Capability;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
@@ -17,8 +17,9 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid};
 
 use crate::confine::domain::{self, Domain};
 use crate::confine::exec::Program;
+use crate::host;
 use crate::policy::{Isolation, Policy, Proc};
-use crate::report::{Context, Error, Result, Stage};
+use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::descriptor;
 use crate::sys::seccomp::SockFilter;
 use crate::sys::terminal::Terminal;
@@ -50,7 +51,7 @@ pub struct Plan {
     pub terminal: Option<Terminal>,
     /// Whether the workload's process group gets the terminal.
     pub foreground: bool,
-    /// Direct route only: whether the workload can have a user namespace of its own.
+    /// Direct route only: whether the workload gets a further user namespace of its own.
     pub own_user_namespace: bool,
     pub domain: Option<Domain>,
     /// Whether a filter keeps the workload off all keys.
@@ -78,19 +79,26 @@ impl Plan {
             check_descriptor(*fd, policy.groups.contains("unix"))?;
         }
 
+        let route =
+            if host::holds(Capability::CAP_SYS_ADMIN)? { Route::Direct } else { Route::Nested };
+        let own_user_namespace = route == Route::Direct && host::has_user_namespaces(ids)?;
+        let domain = domain::scoped()?;
+        if route == Route::Direct && !own_user_namespace && domain.is_none() {
+            return Err(Error::new(Stage::Plan, operation::SEPARATION, Errno::EPERM));
+        }
+
         let terminal = Terminal::open();
         let foreground = terminal.as_ref().is_some_and(Terminal::is_ours);
         Ok(Self {
-            route: if holds(Capability::CAP_SYS_ADMIN)? { Route::Direct } else { Route::Nested },
+            route,
             ids,
             proc: policy.proc,
             reenter: procfs_working_directory()?,
             die_with_parent: policy.die_with_parent,
             terminal,
             foreground,
-            // Mapping user id 0 needs it, since Linux 5.12.
-            own_user_namespace: !ids.user.is_root() || holds(Capability::CAP_SETFCAP)?,
-            domain: domain::scoped()?,
+            own_user_namespace,
+            domain,
             keys_denied: policy.groups.contains("kernel"),
             filters: policy.groups.programs(),
             keep_fds,
@@ -103,11 +111,6 @@ fn c_string(word: OsString) -> Result<CString> {
     // argv cannot hold a NUL; what --args read is split at them.
     CString::new(word.into_vec())
         .map_err(|_| Error::new(Stage::Plan, "command", "an argument contains a NUL byte"))
-}
-
-fn holds(capability: Capability) -> Result<bool> {
-    caps::has_cap(None, CapSet::Effective, capability)
-        .map_err(|error| Error::new(Stage::Plan, "capget", error.to_string()))
 }
 
 /// The path of the working directory if it is on a procfs: a reference to the caller's procfs

@@ -63,7 +63,7 @@ fn what_cannot_be_separated_from_helpers_is_refused() {
         let run = Run::new(user, Place::BwrapSysAdmin)
             .lacking(libc::SYS_unshare, libc::EPERM)
             .lacking(libc::SYS_landlock_create_ruleset, libc::ENOSYS);
-        run.sh("echo started").refused("confine", &["user namespace", "Landlock"]);
+        run.sh("echo started").refused("plan", &["user namespace", "Landlock"]);
     }
 }
 
@@ -126,11 +126,11 @@ fn a_procfs_directory_is_not_handed_over() {
                 let outcome = run.sh("echo started");
                 assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{path}: {outcome:?}");
                 // As descriptor 2 there is nowhere to say it.
-                assert!(fd == "2" || outcome.stderr.contains(REFUSED), "{path}: {outcome:?}");
+                assert!(fd == "2" || outcome.stderr.contains("a directory"), "{path}: {outcome:?}");
             }
         }
-        let honest = run.clone().before([&*hand, "/tmp", "5"]).options(["--keep-fd", "5"]);
-        assert_eq!(honest.sh("readlink /proc/self/fd/5").success(), "/tmp\n");
+        let honest = run.clone().before([&*hand, "/etc/passwd", "5"]).options(["--keep-fd", "5"]);
+        assert_eq!(honest.sh("readlink /proc/self/fd/5").success(), "/etc/passwd\n");
         let closed = run.before([&*hand, "/proc", "5"]).sh("ls /proc/self/fd");
         assert_eq!(closed.success(), "0\n1\n2\n3\n", "{user:?} {place:?}");
     }

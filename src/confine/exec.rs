@@ -68,8 +68,8 @@ pub fn execute(_: Sealed, mut program: Program) -> Result<Infallible> {
         match error {
             // It may be further on. EACCES is remembered, and reported before the others.
             Errno::EACCES if searched => denied = true,
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ESTALE | Errno::ETIMEDOUT
-                if searched => {}
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ENAMETOOLONG if searched => {}
+            Errno::ENODEV | Errno::ESTALE | Errno::ETIMEDOUT if searched => {}
             errno => return Err(failure(&program.name, errno)),
         }
     }

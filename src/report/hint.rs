@@ -75,7 +75,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
     let Cause::Errno(errno) = error.cause else { return None };
     Some(match (error.stage, &*error.operation, errno) {
         (Stage::Namespaces, CLONE | UNSHARE, errno) => return unshare_hint(errno),
-        (Stage::Namespaces | Stage::Init, FORK, Errno::EAGAIN) => {
+        (_, FORK, Errno::EAGAIN) => {
             return unshare_hint(Errno::EAGAIN);
         }
         (Stage::Namespaces, SETGROUPS, Errno::EACCES | Errno::EPERM)
@@ -109,7 +109,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         (Stage::Proc, READ_ONLY, Errno::ENOSYS) => {
             "--proc keep as the global root needs Linux 5.12: choose --proc fresh or hide"
         }
-        (Stage::Confine, SEPARATION, _) => {
+        (Stage::Plan, SEPARATION, _) => {
             "with CAP_SYS_ADMIN inherited the workload needs a user namespace of its own or a \
              Landlock domain with scopes (Linux 6.12): allow user namespaces (as root with \
              CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
