@@ -1,0 +1,278 @@
+//! Beginning and end: exit statuses, what may outlive what, orphans.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+
+use support::{EVERYWHERE, Outcome, Place, Run, User, descendants, fixture, stub};
+
+/// Runs what follows; then prints its status and the other processes of this PID namespace, which
+/// should be its first one and this shell.
+const COUNT: &str = r#""$@"; echo "status $?"
+    for p in /proc/[0-9]*; do read -r name < "$p/comm" && echo "left $name"; done"#;
+
+/// Runs what follows to the end of all that holds its standard output.
+const UNTIL_ALL_GONE: &str = r#"{ "$@"; echo "status $?"; } | cat; echo gone"#;
+
+/// The same, with a parent of the stub that can be killed.
+const WITH_PARENT: &str = r#"{ sh -c '"$@"; :' sh "$@"; } | cat; echo gone"#;
+
+fn in_shell(user: User, place: Place, script: &str) -> Run {
+    Run::new(user, place).before(["sh", "-c", script, "sh"])
+}
+
+/// Processes that hold on: in the background, in a session of their own, without their parent,
+/// deaf to signals. The script goes on when they are there.
+const FAMILY: &str = r#"
+    sleep 1000 &
+    setsid sleep 1000 &
+    (setsid sh -c 'sleep 1000 & sleep 1000' &)
+    deaf='for n in 1 2 3 6 10 12 13 14 15; do trap "" $n; done; echo deaf; while :; do sleep 1000; done'
+    { sh -c "$deaf" & } | { read -r line; echo "$line"; }
+"#;
+
+/// A started run.
+struct Started {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: ChildStderr,
+}
+
+impl Started {
+    /// Waits until the run has printed this line.
+    fn new<const N: usize>(run: &Run, command: [&str; N], line: &str) -> Self {
+        let mut child =
+            run.command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let err = child.stderr.take().unwrap();
+        let mut started = Self { child, out, err };
+        started.expect(line);
+        started
+    }
+
+    #[track_caller]
+    fn expect(&mut self, line: &str) {
+        assert_eq!(self.out.next().map(Result::unwrap).as_deref(), Some(line));
+    }
+
+    fn stub(&self) -> u32 {
+        stub(&self.child).expect("a stub")
+    }
+
+    /// Standard output from here on, and standard error.
+    fn finish(mut self) -> (Vec<String>, String) {
+        let out = self.out.by_ref().map(Result::unwrap).collect();
+        let mut err = String::new();
+        self.err.read_to_string(&mut err).unwrap();
+        self.child.wait().unwrap();
+        (out, err)
+    }
+}
+
+#[allow(unsafe_code)]
+fn kill(pid: u32, signal: i32) {
+    // SAFETY: takes integers only.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "{pid}");
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|l| l.strip_prefix("PPid:\t")).unwrap().parse().unwrap()
+}
+
+/// P9
+#[test]
+fn each_exit_code_is_passed_on() {
+    const ALL: &str = r#"for i in $(seq 0 255); do "$@" "exit $i"; echo $?; done"#;
+    let expected: Vec<_> = (0..256).map(|code| code.to_string()).collect();
+    for (user, place) in EVERYWHERE {
+        let outcome = in_shell(user, place, ALL).run(["sh", "-c"]);
+        assert_eq!(outcome.success().lines().collect::<Vec<_>>(), expected, "{user:?} {place:?}");
+    }
+}
+
+/// P9: with a core dump where that is the default, in a directory that goes with the namespaces.
+#[test]
+fn death_by_each_signal_is_128_and_its_number() {
+    // Ignored by default, or stopping.
+    const HARMLESS: [i32; 8] = [17, 18, 19, 20, 21, 22, 23, 28];
+    const ALL: &str = r#"ulimit -c $CORE
+        for i in $(seq 1 64); do
+            case $i in 17|18|19|20|21|22|23|28) ;; *) "$@" $i; echo $?;; esac
+        done"#;
+    let expected: Vec<_> =
+        (1..=64).filter(|n| !HARMLESS.contains(n)).map(|n| (128 + n).to_string()).collect();
+    let kill_itself = ["sh", "-c", "kill -$0 $$"];
+    for (user, place) in EVERYWHERE {
+        let script = format!("CORE=0; {ALL}");
+        let outcome = in_shell(user, place, &script).run(kill_itself);
+        assert_eq!(outcome.success().lines().collect::<Vec<_>>(), expected, "{user:?} {place:?}");
+    }
+    let script =
+        format!("mount -t tmpfs none /mnt && cd /mnt || exit 9; CORE=$(ulimit -H -c); {ALL}; ls");
+    let outcome = in_shell(User::Root, Place::Standalone, &script).run(kill_itself);
+    let lines: Vec<_> = outcome.success().lines().collect();
+    assert_eq!(lines[..expected.len()], expected);
+}
+
+/// P9
+#[test]
+fn what_cannot_be_run_has_its_own_status_and_one_line() {
+    for (user, place) in EVERYWHERE {
+        // A directory that may not be searched would count as EACCES, as with execvp(3).
+        let run = Run::new(user, place).before(["env", "PATH=/usr/bin:/bin"]);
+        for (command, code) in [("/nonexistent", 127), ("nonexistent", 127), ("/etc/passwd", 126)] {
+            let outcome = run.run([command]);
+            assert_eq!((outcome.code, outcome.stderr.lines().count()), (code, 1), "{outcome:?}");
+            let start = format!("sbx-init: exec: {command}: ");
+            assert!(outcome.stderr.starts_with(&start), "{outcome:?}");
+        }
+        run.clone().options(["--nonsense"]).run(["true"]).refused("options", &[]);
+        assert_eq!(run.run(["true"]).code, 0);
+    }
+}
+
+/// P12
+#[test]
+fn nothing_is_left_when_the_stub_has_ended() {
+    for (user, place) in EVERYWHERE {
+        let first = if place == Place::Standalone { "left probe" } else { "left bwrap" };
+        for (end, code) in [("exit 5", 5), ("kill -9 $$", 137), ("exec /nonexistent", 127)] {
+            let outcome = in_shell(user, place, COUNT).sh(&format!("{FAMILY} {end}"));
+            let lines: Vec<_> = outcome.success().lines().collect();
+            let expected = ["deaf", &format!("status {code}"), first, "left sh"];
+            assert_eq!(lines, expected, "{user:?} {place:?} {end}");
+        }
+    }
+}
+
+/// P8
+#[test]
+fn the_sandbox_dies_with_its_stub() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, UNTIL_ALL_GONE);
+        let started = Started::new(&run, ["sh", "-c", &format!("{FAMILY} wait")], "deaf");
+        kill(started.stub(), libc::SIGKILL);
+        let (out, _) = started.finish();
+        assert_eq!(out, ["status 137", "gone"], "{user:?} {place:?}");
+    }
+}
+
+#[test]
+fn a_killed_pid_1_is_reported_and_takes_everything_along() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, COUNT);
+        let started = Started::new(&run, ["sh", "-c", &format!("{FAMILY} wait")], "deaf");
+        kill(descendants(started.stub())[0], libc::SIGKILL);
+        let (out, err) = started.finish();
+        let first = if place == Place::Standalone { "left probe" } else { "left bwrap" };
+        assert_eq!(out, ["status 125", first, "left sh"], "{user:?} {place:?}");
+        let lines: Vec<_> = err.lines().filter(|line| line.starts_with("sbx-init: ")).collect();
+        assert_eq!(lines, ["sbx-init: init: PID 1: was ended by signal 9"], "{err}");
+    }
+}
+
+#[test]
+fn a_workload_killed_from_outside_is_137() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, COUNT);
+        let started = Started::new(&run, ["sh", "-c", &format!("{FAMILY} wait")], "deaf");
+        kill(descendants(started.stub())[1], libc::SIGKILL);
+        assert_eq!(started.finish().0[0], "status 137", "{user:?} {place:?}");
+    }
+}
+
+/// P13
+#[test]
+fn orphans_are_reaped() {
+    let family = fixture("family");
+    let family = family.to_str().unwrap();
+    for (user, place) in EVERYWHERE {
+        let run = Run::new(user, place);
+        assert_eq!(run.run([family, "orphans", "1000"]).success(), "reaped\n");
+        assert_eq!(run.run([family, "killed"]).success(), "reaped\n");
+    }
+    let run = Run::new(User::Ordinary, Place::Bwrap);
+    assert_eq!(run.run([family, "orphans", "10000"]).success(), "reaped\n");
+}
+
+/// P13: as after `sh -c 'helper & exec sbx-init …'`.
+#[test]
+fn children_that_the_stub_did_not_start_do_not_end_it() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, r#"(exit 3) & (sleep 0.1; exit 4) & exec "$@""#);
+        assert_eq!(run.sh("sleep 0.3; exit 6").code, 6, "{user:?} {place:?}");
+    }
+}
+
+const DEED: &str = "trap 'echo heard' USR1; echo up; while :; do sleep 1000 & wait $!; done";
+
+#[test]
+fn the_sandbox_dies_with_the_caller_if_asked() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, WITH_PARENT).options(["--die-with-parent"]);
+        let started = Started::new(&run, ["sh", "-c", DEED], "up");
+        kill(parent(started.stub()), libc::SIGKILL);
+        assert_eq!(started.finish().0, ["gone"], "{user:?} {place:?}");
+    }
+}
+
+#[test]
+fn the_sandbox_outlives_the_caller_if_not_asked_otherwise() {
+    for (user, place) in EVERYWHERE {
+        let run = in_shell(user, place, WITH_PARENT);
+        let mut started = Started::new(&run, ["sh", "-c", DEED], "up");
+        let stub = started.stub();
+        let caller = parent(stub);
+        kill(caller, libc::SIGKILL);
+        // Adopted when the caller is dead.
+        while parent(stub) == caller {
+            std::thread::yield_now();
+        }
+        kill(stub, libc::SIGUSR1);
+        started.expect("heard");
+        kill(stub, libc::SIGTERM);
+        assert_eq!(started.finish().0, ["gone"], "{user:?} {place:?}");
+    }
+}
+
+/// P14: with room for one process more each time, until there is enough. In bubblewrap's user
+/// namespace nobody else counts.
+#[test]
+fn a_fork_that_fails_is_explained_and_leaves_nothing() {
+    let limited = |limit: u32| {
+        let script = format!("prlimit --nproc={limit} \"$@\"");
+        let script = COUNT.replacen("\"$@\"", &script, 1);
+        in_shell(User::Ordinary, Place::Bwrap, &script).run(["true"])
+    };
+    let mut stages = vec![];
+    for limit in 1..20 {
+        let outcome = limited(limit);
+        let lines: Vec<_> = outcome.success().lines().collect();
+        assert_eq!(lines[1..], ["left bwrap", "left sh"], "{outcome:?}");
+        if lines[0] == "status 0" {
+            break;
+        }
+        assert_eq!(lines[0], "status 125", "{outcome:?}");
+        let stage = outcome.stderr.split(": ").nth(1).unwrap_or_default().to_owned();
+        let outcome = Outcome { code: 125, stdout: String::new(), stderr: outcome.stderr };
+        outcome.refused(&stage, &["RLIMIT_NPROC"]);
+        stages.push(stage);
+    }
+    stages.dedup();
+    assert_eq!(stages, ["namespaces", "init"]);
+}
+
+/// P14
+#[test]
+fn too_few_descriptors_are_explained() {
+    let run = |limit: &str| {
+        Run::new(User::Ordinary, Place::Standalone).before(["prlimit", limit]).run(["true"])
+    };
+    let outcome = run("--nofile=4");
+    assert_eq!(outcome.code, 125, "{outcome:?}");
+    assert!(outcome.stderr.contains("EMFILE"), "{outcome:?}");
+    assert_eq!(run("--nofile=16").code, 0);
+}
