@@ -9,6 +9,7 @@ pub mod scratch;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -99,6 +100,8 @@ pub fn contained() -> Command {
         .arg(fixture("probe"))
         .arg("contained")
         .args([namespace("pid"), namespace("mnt")])
+        // No namespace holds a process group: a kill(0, …) that gets out ends here.
+        .process_group(0)
         .stdin(Stdio::null());
     command
 }
