@@ -6,7 +6,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::namespaces::id_map::{self, Procfs};
 use crate::plan::Ids;
 use crate::report::{Context, Error, Result, Stage, operation};
-use crate::sys::process::{self, Change, Fork};
+use crate::sys::process::{self, End, Fork};
 
 /// Whether this process can act with a capability.
 pub fn holds(capability: Capability) -> Result<bool> {
@@ -23,8 +23,8 @@ pub fn has_user_namespaces(ids: Ids) -> Result<bool> {
     };
     match process::fork(CloneFlags::empty()).context(Stage::Plan, operation::FORK)? {
         Fork::Child => process::exit(attempt().is_err().into()),
-        Fork::Parent(child) => process::wait(Some(child), false)
-            .map(|(_, change)| change == Change::Exited(0))
-            .context(Stage::Plan, "waitid"),
+        Fork::Parent(child) => {
+            process::end_of(child).map(|end| end == End::Exited(0)).context(Stage::Plan, "waitid")
+        }
     }
 }

@@ -49,8 +49,6 @@ pub struct Plan {
     pub reenter: Option<PathBuf>,
     pub die_with_parent: bool,
     pub terminal: Option<Terminal>,
-    /// Whether the workload's process group gets the terminal.
-    pub foreground: bool,
     /// Direct route only: whether the workload gets a further user namespace of its own.
     pub own_user_namespace: bool,
     pub domain: Option<Domain>,
@@ -87,16 +85,13 @@ impl Plan {
             return Err(Error::new(Stage::Plan, operation::SEPARATION, Errno::EPERM));
         }
 
-        let terminal = Terminal::open();
-        let foreground = terminal.as_ref().is_some_and(Terminal::is_ours);
         Ok(Self {
             route,
             ids,
             proc: policy.proc,
             reenter: procfs_working_directory()?,
             die_with_parent: policy.die_with_parent,
-            terminal,
-            foreground,
+            terminal: Terminal::of_standard(),
             own_user_namespace,
             domain,
             keys_denied: policy.groups.contains("kernel"),

@@ -15,7 +15,7 @@ use crate::plan::{Plan, Route};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::{self, Message, Receiver};
 use crate::sys::descriptor;
-use crate::sys::process::{self, Change, Fork};
+use crate::sys::process::{self, End, Fork};
 use crate::sys::signal::{self, Set, Signal};
 use crate::sys::terminal::Terminal;
 
@@ -44,7 +44,11 @@ pub fn run(mut plan: Plan) -> Result<i32> {
         fork = process::fork(plan.route.namespaces());
     }
     let init = match fork.context(Stage::Namespaces, operation::CLONE)? {
-        Fork::Child => init::run(plan, sender),
+        Fork::Child => {
+            // The stub must hold the only one: PID 1 sees its end so.
+            drop((receiver, signals));
+            init::run(plan, sender)
+        }
         Fork::Parent(pid) => pid,
     };
     let terminal = plan.terminal.take();
@@ -56,23 +60,13 @@ pub fn run(mut plan: Plan) -> Result<i32> {
         // Without the stub there is no sandbox. PID 1 takes everything with it.
         let _ = kill(init, KnownSignal::SIGKILL);
     }
-    let change = end_of(init).context(Stage::Stub, "waitid")?;
+    let end = process::end_of(init).context(Stage::Stub, "waitid")?;
     stub.take_terminal_back();
     followed?;
-    match change {
-        Change::Exited(code) => Ok(code),
-        Change::Killed(signal) | Change::Stopped(signal) => {
+    match end {
+        End::Exited(code) => Ok(code),
+        End::Killed(signal) => {
             Err(Error::new(Stage::Init, "PID 1", format!("was ended by signal {signal}")))
-        }
-    }
-}
-
-/// Waits for PID 1's end. Somebody outside may stop it meanwhile.
-fn end_of(init: Pid) -> std::result::Result<Change, Errno> {
-    loop {
-        match process::wait(Some(init), false)? {
-            (_, Change::Stopped(_)) => {}
-            (_, change) => return Ok(change),
         }
     }
 }
@@ -127,17 +121,20 @@ impl Stub {
                 Err(errno) => return Err(Error::new(Stage::Stub, "poll", errno)),
             }
             let [message, signal] = fds.map(|fd| fd.any().unwrap_or(false));
-            if signal {
-                self.forward()?;
-            }
+            // Messages first: what a signal means depends on whether the workload is stopped.
             if message {
                 match self.receiver.receive().context(Stage::Stub, "recvmsg")? {
                     None => return Ok(()),
                     Some(Message::Started(pid)) => {
                         self.workload = Some(Workload { pid, pidfd: None, stopped: false });
                     }
-                    Some(Message::Stopped(signal)) => self.stop(signal)?,
+                    Some(Message::Stopped(signal)) => self.follow_stop(signal)?,
+                    Some(Message::Continued) => {
+                        self.workload.iter_mut().for_each(|workload| workload.stopped = false);
+                    }
                 }
+            } else if signal {
+                self.forward()?;
             }
         }
     }
@@ -179,10 +176,25 @@ impl Stub {
         Ok(workload.pidfd.as_ref().map(AsFd::as_fd))
     }
 
-    /// Stops as the workload has been stopped.
-    fn stop(&mut self, signal: i32) -> Result<()> {
+    /// Stops as the workload has been stopped by `signal`.
+    fn follow_stop(&mut self, signal: i32) -> Result<()> {
         let Some(workload) = &mut self.workload else { return Ok(()) };
         workload.stopped = true;
+        if matches!(signal, libc::SIGTTIN | libc::SIGTTOU) && self.lend_terminal() {
+            // A shell gives the terminal to a running job without a word.
+            return self.continue_workload();
+        }
+        // Others in the sandbox may continue the workload, or end it.
+        self.receiver.wake_stopped(true).context(Stage::Stub, "fcntl")?;
+        let stopped = self.stop(signal);
+        self.receiver.wake_stopped(false).context(Stage::Stub, "fcntl")?;
+        stopped
+    }
+
+    fn stop(&mut self, signal: i32) -> Result<()> {
+        if self.receiver.ready().context(Stage::Stub, "poll")? {
+            return Ok(());
+        }
         if self.terminal.is_some() {
             // The terminal would have stopped the whole job, and the shell waits for its first
             // process, which may be bubblewrap.
@@ -202,14 +214,31 @@ impl Stub {
         kill(getpid(), KnownSignal::SIGSTOP).context(Stage::Stub, "kill")
     }
 
+    /// Makes the workload's process group the terminal's foreground one, if the stub's is.
+    fn lend_terminal(&mut self) -> bool {
+        if self.terminal.is_none() {
+            self.terminal = Terminal::open();
+        }
+        match (&self.terminal, &self.workload) {
+            (Some(terminal), Some(workload)) if terminal.is_ours() => {
+                // The terminal may be hung up, or the group gone.
+                terminal.set_foreground(workload.pid).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// Has been continued: by a shell, if the job is in the foreground now.
     fn resume(&mut self, signal: &Signal) -> Result<()> {
-        let Some(workload) = &self.workload else { return Ok(()) };
-        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| terminal.is_ours()) {
-            // The terminal may be hung up, or the group gone.
-            let _ = terminal.set_foreground(workload.pid);
+        if self.terminal.is_some() {
+            self.lend_terminal();
         }
-        if workload.stopped { self.continue_workload() } else { self.send(signal) }
+        match &self.workload {
+            Some(workload) if workload.stopped => self.continue_workload(),
+            // The workload was continued by others, and woke us.
+            _ if signal.is_descriptor_event() => Ok(()),
+            _ => self.send(signal),
+        }
     }
 
     /// The terminal stops all of a process group, so all of it is continued.

@@ -13,9 +13,10 @@ use crate::sys::signal::{self, Set};
 pub struct Grouped(());
 
 pub fn lead_own(plan: &Plan, sender: &Sender) -> Result<Grouped> {
+    // All signals are still blocked: SIGTTIN and SIGTTOU would stop this process here.
+    let lent = plan.terminal.as_ref().filter(|terminal| terminal.is_ours());
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).context(Stage::Confine, "setpgid")?;
-    if let Some(terminal) = plan.terminal.as_ref().filter(|_| plan.foreground) {
-        // All signals are still blocked: SIGTTOU would stop this process here.
+    if let Some(terminal) = lent {
         match terminal.set_foreground(getpid()) {
             // Hung up, or given to another session meanwhile.
             Ok(()) | Err(Errno::ENOTTY | Errno::ENXIO | Errno::EIO) => {}

@@ -16,7 +16,7 @@ use crate::plan::{Plan, Route};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::Sender;
 use crate::sys::descriptor;
-use crate::sys::process::{self, Change, Fork};
+use crate::sys::process::{self, Change, End, Fork};
 use crate::sys::signal::{self, Set};
 
 /// Runs as PID 1, and ends with the workload's exit status.
@@ -66,18 +66,20 @@ fn end_with_stub(sender: &Sender) -> Result<()> {
 /// pid is not free for another process as long as this one holds the channel.
 fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
     loop {
-        let (pid, change) = process::wait(None, true).context(Stage::Init, "waitid")?;
-        match change {
-            Change::Exited(code) if pid == workload => return Ok(code),
-            Change::Killed(signal) if pid == workload => return Ok(128 + signal),
-            Change::Stopped(signal) if pid == workload => match sender.stopped(signal) {
-                // The stub is stopped and has been told; or it is gone, and the signal that ends
-                // this process on its way.
-                Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
-                Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
-            },
-            _ => {}
+        let (pid, change) = process::peek().context(Stage::Init, "waitid")?;
+        let told = match change {
+            _ if pid != workload => Ok(()),
+            Change::Ended(End::Exited(code)) => return Ok(code),
+            Change::Ended(End::Killed(signal)) => return Ok(128 + signal),
+            Change::Stopped(signal) => sender.stopped(signal),
+            Change::Continued => sender.continued(),
+        };
+        match told {
+            // The stub is stopped and has been told enough; or it is gone, and the signal that
+            // ends this process on its way.
+            Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
+            Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
         }
-        process::wait(Some(pid), false).context(Stage::Init, "waitid")?;
+        process::take(pid, change).context(Stage::Init, "waitid")?;
     }
 }

@@ -12,12 +12,15 @@ use nix::unistd::Pid;
 
 const STARTED: u8 = 1;
 const STOPPED: u8 = 2;
+const CONTINUED: u8 = 3;
 
 pub enum Message {
     /// The workload process is there, in its own process group, and about to exec.
     Started(Pid),
     /// The workload was stopped by this signal.
     Stopped(i32),
+    /// It was continued.
+    Continued,
 }
 
 pub struct Receiver(OwnedFd);
@@ -62,6 +65,11 @@ impl Sender {
         self.send([STOPPED, signal as u8])
     }
 
+    /// Says that it was continued.
+    pub fn continued(&self) -> Result<(), Errno> {
+        self.send([CONTINUED, 0])
+    }
+
     fn send(&self, message: [u8; 2]) -> Result<(), Errno> {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         // SAFETY: the kernel reads the two bytes.
@@ -73,7 +81,7 @@ impl Sender {
 
     /// Whether the stub is still there to hear.
     pub fn connected(&self) -> Result<bool, Errno> {
-        connected(self.0.as_fd())
+        Ok(poll(self.0.as_fd(), 0)? & libc::POLLHUP == 0)
     }
 }
 
@@ -111,13 +119,32 @@ impl Receiver {
         match bytes[0] {
             STARTED => sender_of(&message).map(Message::Started).map(Some).ok_or(Errno::EPROTO),
             STOPPED => Ok(Some(Message::Stopped(bytes[1].into()))),
+            CONTINUED => Ok(Some(Message::Continued)),
             _ => Err(Errno::EPROTO),
         }
     }
 
     /// Whether a sender is left.
     pub fn connected(&self) -> Result<bool, Errno> {
-        connected(self.as_fd())
+        Ok(poll(self.as_fd(), 0)? & libc::POLLHUP == 0)
+    }
+
+    /// Whether a message waits, or no sender is left.
+    pub fn ready(&self) -> Result<bool, Errno> {
+        Ok(poll(self.as_fd(), libc::POLLIN)? != 0)
+    }
+
+    /// While this is on, the kernel sends SIGCONT to this process when [`Self::ready`] comes true:
+    /// it continues even a process that blocks it.
+    pub fn wake_stopped(&self, on: bool) -> Result<(), Errno> {
+        let fd = self.0.as_raw_fd();
+        let set = |command, value: libc::c_int| {
+            // SAFETY: these commands take integers.
+            Errno::result(unsafe { libc::fcntl(fd, command, value) }).map(drop)
+        };
+        set(libc::F_SETOWN, std::process::id() as libc::c_int)?;
+        set(F_SETSIG, libc::SIGCONT)?;
+        set(libc::F_SETFL, if on { libc::O_ASYNC } else { 0 })
     }
 }
 
@@ -137,9 +164,13 @@ fn sender_of(message: &libc::msghdr) -> Option<Pid> {
     Some(Pid::from_raw(credentials.pid))
 }
 
-fn connected(fd: BorrowedFd) -> Result<bool, Errno> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+/// fcntl(2): which signal O_ASYNC sends.
+const F_SETSIG: libc::c_int = 10;
+
+/// What holds of these events and of POLLHUP now.
+fn poll(fd: BorrowedFd, events: libc::c_short) -> Result<libc::c_short, Errno> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     // SAFETY: the kernel reads and writes one pollfd.
     Errno::result(unsafe { libc::poll(&mut poll, 1, 0) })?;
-    Ok(poll.revents & libc::POLLHUP == 0)
+    Ok(poll.revents)
 }

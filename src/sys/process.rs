@@ -44,24 +44,50 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// What happened to a child. nix's type cannot express real-time signals.
+/// How a process ended. nix's type cannot express real-time signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum End {
     Exited(i32),
     Killed(i32),
-    Stopped(i32),
 }
 
-/// Waits until a child, any or this one, has ended or stopped. With `keep` it stays waitable: an
-/// ended one keeps its pid.
-pub fn wait(child: Option<Pid>, keep: bool) -> Result<(Pid, Change), Errno> {
-    let (kind, id) = match child {
-        Some(pid) => (libc::P_PID, pid.as_raw() as libc::id_t),
-        None => (libc::P_ALL, 0),
+/// What happened to a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    Ended(End),
+    Stopped(i32),
+    Continued,
+}
+
+/// Waits for something to happen to any child. It stays waitable: one that ended keeps its pid.
+pub fn peek() -> Result<(Pid, Change), Errno> {
+    wait(libc::P_ALL, 0, libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOWAIT)
+}
+
+/// Takes what [`peek`] has shown: reaps the child if it has ended.
+pub fn take(pid: Pid, change: Change) -> Result<(), Errno> {
+    let event = match change {
+        Change::Ended(_) => libc::WEXITED,
+        Change::Stopped(_) => libc::WSTOPPED,
+        Change::Continued => libc::WCONTINUED,
     };
-    let options = libc::WEXITED | libc::WSTOPPED | if keep { libc::WNOWAIT } else { 0 };
+    // It may have gone on to something else meanwhile.
+    wait(libc::P_PID, pid.as_raw(), event | libc::WNOHANG).map(drop)
+}
+
+/// Waits until a child has ended, and reaps it.
+pub fn end_of(pid: Pid) -> Result<End, Errno> {
+    loop {
+        if let (_, Change::Ended(end)) = wait(libc::P_PID, pid.as_raw(), libc::WEXITED)? {
+            return Ok(end);
+        }
+    }
+}
+
+fn wait(kind: libc::idtype_t, id: i32, options: i32) -> Result<(Pid, Change), Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     loop {
+        let id = id as libc::id_t;
         // SAFETY: the kernel writes one siginfo_t.
         match Errno::result(unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) }) {
             Ok(_) => break,
@@ -74,8 +100,9 @@ pub fn wait(child: Option<Pid>, keep: bool) -> Result<(Pid, Change), Errno> {
     // SAFETY: waitid fills the fields of a SIGCHLD.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     let change = match info.si_code {
-        libc::CLD_EXITED => Change::Exited(status),
-        libc::CLD_KILLED | libc::CLD_DUMPED => Change::Killed(status),
+        libc::CLD_EXITED => Change::Ended(End::Exited(status)),
+        libc::CLD_KILLED | libc::CLD_DUMPED => Change::Ended(End::Killed(status)),
+        libc::CLD_CONTINUED => Change::Continued,
         _ => Change::Stopped(status),
     };
     Ok((Pid::from_raw(pid), change))

@@ -77,6 +77,12 @@ impl Signal {
         self.0.si_signo
     }
 
+    /// Whether the kernel sent it because a descriptor is ready (`POLL_IN` to `POLL_HUP` of
+    /// sigaction(2)).
+    pub fn is_descriptor_event(&self) -> bool {
+        (1..=6).contains(&self.0.si_code)
+    }
+
     /// Takes the next pending one of the blocked signals of `set`.
     pub fn take(set: Set) -> Result<Option<Self>, Errno> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();

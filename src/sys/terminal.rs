@@ -13,6 +13,13 @@ use nix::unistd::Pid;
 pub struct Terminal(OwnedFd);
 
 impl Terminal {
+    /// The controlling terminal, if one of 0 to 2 is it. A caller that has redirected all three, as
+    /// an agent with a terminal of its own does, keeps it as long as the workload does not ask.
+    pub fn of_standard() -> Option<Self> {
+        // SAFETY: takes an integer only. Any other terminal gives ENOTTY.
+        (0..3).any(|fd| unsafe { libc::tcgetpgrp(fd) } >= 0).then(Self::open).flatten()
+    }
+
     /// The controlling terminal of this session, if there is one.
     pub fn open() -> Option<Self> {
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
