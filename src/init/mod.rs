@@ -67,12 +67,17 @@ fn end_with_stub(sender: &Sender) -> Result<()> {
 fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
     loop {
         let (pid, change) = process::peek().context(Stage::Init, "waitid")?;
+        match change {
+            Change::Ended(End::Exited(code)) if pid == workload => return Ok(code),
+            Change::Ended(End::Killed(signal)) if pid == workload => return Ok(128 + signal),
+            _ => {}
+        }
+        // Before the stub hears of it: what it then does may lead to the next change.
+        process::take(pid, change).context(Stage::Init, "waitid")?;
         let told = match change {
-            _ if pid != workload => Ok(()),
-            Change::Ended(End::Exited(code)) => return Ok(code),
-            Change::Ended(End::Killed(signal)) => return Ok(128 + signal),
-            Change::Stopped(signal) => sender.stopped(signal),
-            Change::Continued => sender.continued(),
+            Change::Stopped(signal) if pid == workload => sender.stopped(signal),
+            Change::Continued if pid == workload => sender.continued(),
+            _ => Ok(()),
         };
         match told {
             // The stub is stopped and has been told enough; or it is gone, and the signal that
@@ -80,6 +85,5 @@ fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
             Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
             Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
         }
-        process::take(pid, change).context(Stage::Init, "waitid")?;
     }
 }

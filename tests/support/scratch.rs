@@ -12,7 +12,7 @@ impl Scratch {
     /// `name` is unique among the tests of one binary.
     pub fn new(name: &str) -> Self {
         let pid = std::process::id();
-        let directory = std::env::temp_dir().join(format!("sbx-init-scratch-{pid}-{name}"));
+        let directory = std::env::temp_dir().join(format!("scratch-{pid}-{name}"));
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
         Self(directory)
