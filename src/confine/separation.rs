@@ -14,8 +14,14 @@ use crate::sys::privilege;
 /// in a Landlock domain.
 pub struct Separated(());
 
+/// `procfs` is given where the workload gets a user namespace of its own: on the direct route the
+/// helpers that the caller runs beside us are in the same one, where a process may read the memory
+/// of any that is dumpable.
 pub fn separate(_: Grouped, plan: &Plan, procfs: Option<Procfs>) -> Result<Separated> {
-    leave_user_namespace(plan, procfs)?;
+    if let Some(procfs) = procfs {
+        unshare(CloneFlags::CLONE_NEWUSER).context(Stage::Namespaces, operation::UNSHARE)?;
+        id_map::write_own(&procfs, plan.ids)?;
+    }
     if !plan.keys_denied {
         match privilege::join_new_session_keyring() {
             // No keys in this kernel, or an outer filter keeps the workload off them too.
@@ -24,16 +30,4 @@ pub fn separate(_: Grouped, plan: &Plan, procfs: Option<Procfs>) -> Result<Separ
         }
     }
     Ok(Separated(()))
-}
-
-/// On the direct route the helpers that the caller runs beside us are in the same user namespace,
-/// and a process may read the memory of any dumpable one there: so a further one is made.
-fn leave_user_namespace(plan: &Plan, procfs: Option<Procfs>) -> Result<()> {
-    match procfs {
-        Some(procfs) if plan.own_user_namespace => {
-            unshare(CloneFlags::CLONE_NEWUSER).context(Stage::Namespaces, operation::UNSHARE)?;
-            id_map::write_own(&procfs, plan.ids)
-        }
-        _ => Ok(()),
-    }
 }

@@ -27,21 +27,22 @@ pub fn run(plan: Plan, sender: Sender) -> ! {
 fn start(plan: Plan, sender: Sender) -> Result<i32> {
     end_with_stub(&sender)?;
     // The workload's own user namespace is mapped when this /proc may be covered.
-    let procfs = match plan.route {
+    let held = match plan.route {
         Route::Nested => {
             id_map::write_own(&Procfs::Current, plan.ids)?;
             None
         }
-        Route::Direct => Procfs::hold(),
+        Route::Direct if plan.own_user_namespace => Some(Procfs::hold()?),
+        Route::Direct => None,
     };
     mounts::make_private()?;
     proc::set_up(&plan)?;
 
     let workload = match process::fork(CloneFlags::empty()).context(Stage::Init, operation::FORK)? {
-        Fork::Child => confine::run(plan, procfs, &sender),
+        Fork::Child => confine::run(plan, held, &sender),
         Fork::Parent(pid) => pid,
     };
-    drop((plan, procfs));
+    drop((plan, held));
     capabilities::drop_held()?;
     // What the workload closes must not stay open here; errors still go to standard error.
     descriptor::close_all_but(&[2, sender.as_raw_fd()]).context(Stage::Init, "close_range")?;

@@ -24,10 +24,10 @@ pub enum Procfs {
 }
 
 impl Procfs {
-    /// Takes a reference to what is at /proc, if anything is.
-    pub fn hold() -> Option<Self> {
+    /// Takes a reference to what is at /proc.
+    pub fn hold() -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open("/proc", flags, Mode::empty()).ok().map(Self::Held)
+        open("/proc", flags, Mode::empty()).map(Self::Held).context(Stage::Namespaces, "open /proc")
     }
 
     /// Writes to a file of /proc/self, in one write as the maps demand.
