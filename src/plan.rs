@@ -124,7 +124,8 @@ const ANON_INODE_FS_MAGIC: statfs::FsType = statfs::FsType(0x0904_1934);
 
 /// Refuses what would carry the workload over the boundary.
 fn check_descriptor(fd: RawFd, unix_denied: bool) -> Result<()> {
-    let refuse = |what| Err(Error::new(Stage::Plan, format!("descriptor {fd}"), what));
+    let name = if fd > 2 { format!("--keep-fd {fd}") } else { format!("descriptor {fd}") };
+    let refuse = |what| Err(Error::new(Stage::Plan, name, what));
     let Some(open) = descriptor::inherited(fd) else {
         return refuse("is not open");
     };

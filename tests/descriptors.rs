@@ -61,7 +61,7 @@ fn a_closed_descriptor_cannot_be_kept() {
         let run = Run::new(User::Root, Place::Standalone).options(["--keep-fd", number]);
         let outcome = run.sh("echo ran");
         outcome.refused("plan", &[]);
-        assert!(outcome.stderr.contains(&format!("descriptor {number}: ")), "{outcome:?}");
+        assert!(outcome.stderr.contains(&format!("--keep-fd {number}: ")), "{outcome:?}");
     }
 }
 
