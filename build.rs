@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 /// The groups that are merged into `default`: those of the table in `src/filters/mod.rs` that are
 /// on by default. `families` last: what `socket` and `socketpair` have in common stands there once.
-const DEFAULT: [&str; 4] = ["io-uring", "tty", "unix", "families"];
+const DEFAULT: [&str; 5] = ["io-uring", "keys", "tty", "unix", "families"];
 
 // seccompiler's JSON form. Its own front end does not know the numbers of the newest system
 // calls, so names are looked up in the `syscalls` tables instead.

@@ -21,6 +21,7 @@ use crate::host;
 use crate::policy::{Isolation, Policy, Proc};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::descriptor;
+use crate::sys::mount::working_directory_is_outside;
 use crate::sys::seccomp::SockFilter;
 use crate::sys::terminal::Terminal;
 
@@ -52,8 +53,6 @@ pub struct Plan {
     /// Direct route only: whether the workload gets a further user namespace of its own.
     pub own_user_namespace: bool,
     pub domain: Option<Domain>,
-    /// Whether a filter keeps the workload off all keys.
-    pub keys_denied: bool,
     pub filters: Vec<&'static [SockFilter]>,
     /// What the workload keeps, 0 to 2 included, sorted.
     pub keep_fds: Vec<RawFd>,
@@ -94,7 +93,6 @@ impl Plan {
             terminal: Terminal::of_standard(),
             own_user_namespace,
             domain,
-            keys_denied: policy.groups.contains("kernel"),
             filters: policy.groups.programs(),
             keep_fds,
             program: Program::new(policy.command.into_iter().map(c_string).collect::<Result<_>>()?),
@@ -109,8 +107,12 @@ fn c_string(word: OsString) -> Result<CString> {
 }
 
 /// The path of the working directory if it is on a procfs: a reference to the caller's procfs
-/// would open the memory of the processes outside.
+/// would open the memory of the processes outside. One elsewhere must be below this root.
 fn procfs_working_directory() -> Result<Option<PathBuf>> {
+    if working_directory_is_outside() {
+        let what = "is outside of what / shows here: start it from another directory";
+        return Err(Error::new(Stage::Plan, "working directory", what));
+    }
     match statfs::statfs(".") {
         // It may not be searched, so it leads nowhere.
         Err(Errno::EACCES) => return Ok(None),

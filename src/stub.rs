@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal as KnownSignal, kill, killpg};
-use nix::unistd::{Pid, getpgrp, getpid, getppid};
+use nix::unistd::{Pid, getpgid, getpgrp, getpid, getppid};
 
 use crate::confine::capabilities;
 use crate::init;
@@ -54,7 +54,8 @@ pub fn run(mut plan: Plan) -> Result<i32> {
     let terminal = plan.terminal.take();
     drop((plan, sender));
 
-    let mut stub = Stub { terminal, signals, receiver, workload: None };
+    let is_job = terminal.is_some();
+    let mut stub = Stub { terminal, is_job, signals, receiver, workload: None };
     let followed = stub.follow();
     if followed.is_err() {
         // Without the stub there is no sandbox. PID 1 takes everything with it.
@@ -91,6 +92,9 @@ struct Workload {
 
 struct Stub {
     terminal: Option<Terminal>,
+    /// Whether the caller handed the terminal over as one of 0 to 2: the stub's process group is a
+    /// job there.
+    is_job: bool,
     signals: OwnedFd,
     receiver: Receiver,
     workload: Option<Workload>,
@@ -107,7 +111,7 @@ impl Stub {
 
     /// Serves signals and messages until PID 1 and the workload's process have closed the channel.
     fn follow(&mut self) -> Result<()> {
-        capabilities::drop_held()?;
+        capabilities::drop_held(Stage::Stub)?;
         self.close_others()?;
         loop {
             let mut fds = [
@@ -192,24 +196,27 @@ impl Stub {
     }
 
     fn stop(&mut self, signal: i32) -> Result<()> {
+        // Pending as long as it is blocked. A message that comes from here on sends SIGCONT, which
+        // takes it away again.
+        kill(getpid(), KnownSignal::SIGTSTP).context(Stage::Stub, "kill")?;
         if self.receiver.ready().context(Stage::Stub, "poll")? {
+            let _ = Signal::take(Set::EMPTY.with(libc::SIGTSTP));
             return Ok(());
         }
-        if self.terminal.is_some() {
+        if self.is_job {
             // The terminal would have stopped the whole job, and the shell waits for its first
             // process, which may be bubblewrap.
-            signal::set_mask(Set::ALL.without(libc::SIGTSTP)).context(Stage::Stub, "unblock")?;
-            let stopped = kill(Pid::from_raw(0), KnownSignal::SIGTSTP);
-            signal::set_mask(Set::ALL).context(Stage::Stub, "block signals")?;
-            stopped.context(Stage::Stub, "kill")?;
-            if signal::pending().context(Stage::Stub, "sigpending")?.contains(libc::SIGCONT) {
-                return Ok(());
-            }
-            // The kernel stops no orphaned process group at the terminal's request, as nobody
-            // would continue it. Without us it would not have stopped the workload either.
-            if signal == libc::SIGTSTP {
-                return self.continue_workload();
-            }
+            kill(Pid::from_raw(0), KnownSignal::SIGTSTP).context(Stage::Stub, "kill")?;
+        }
+        signal::set_mask(Set::ALL.without(libc::SIGTSTP)).context(Stage::Stub, "unblock")?;
+        signal::set_mask(Set::ALL).context(Stage::Stub, "block signals")?;
+        if signal::pending().context(Stage::Stub, "sigpending")?.contains(libc::SIGCONT) {
+            return Ok(());
+        }
+        // The kernel stops no orphaned process group at the terminal's request, as nobody would
+        // continue it. Without us it would not have stopped the workload either.
+        if self.is_job && signal == libc::SIGTSTP {
+            return self.continue_workload();
         }
         kill(getpid(), KnownSignal::SIGSTOP).context(Stage::Stub, "kill")
     }
@@ -245,9 +252,17 @@ impl Stub {
     fn continue_workload(&mut self) -> Result<()> {
         let Some(workload) = &mut self.workload else { return Ok(()) };
         workload.stopped = false;
-        match killpg(workload.pid, KnownSignal::SIGCONT) {
+        let group = getpgid(Some(workload.pid)).unwrap_or(workload.pid);
+        let send = || {
+            if group != workload.pid {
+                // It has left its first group.
+                kill(workload.pid, KnownSignal::SIGCONT)?;
+            }
+            killpg(workload.pid, KnownSignal::SIGCONT)
+        };
+        match send() {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
-            Err(errno) => Err(Error::new(Stage::Stub, "killpg", errno)),
+            Err(errno) => Err(Error::new(Stage::Stub, "kill", errno)),
         }
     }
 

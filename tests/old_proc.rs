@@ -153,3 +153,20 @@ fn standard_input_may_be_a_file_of_proc() {
     assert_eq!(outcome.code, 125, "{outcome:?}");
     assert!(outcome.stderr.contains(REFUSED) && !outcome.stderr.contains("started"));
 }
+
+/// A3: as /proc/PID/root of a process outside leads to.
+#[test]
+fn a_working_directory_in_another_mount_namespace_is_refused() {
+    let enter = |path: &str| {
+        let script = format!(
+            "unshare -m sleep 1000 >/dev/null 2>&1 &
+            until [ $(readlink /proc/$!/ns/mnt) != $(readlink /proc/$$/ns/mnt) ]; do :; done
+            cd {path}; exec \"$@\""
+        );
+        Run::new(User::Root, Place::Standalone).before(["sh", "-ec", &script, "sh"])
+    };
+    let outside = enter("/proc/$!/root/etc").sh("echo started");
+    assert_eq!((outside.code, &*outside.stdout), (125, ""), "{outside:?}");
+    assert!(outside.stderr.starts_with("sbx-init: plan: working directory: "), "{outside:?}");
+    assert_eq!(enter("/etc").sh("pwd").success(), "/etc\n");
+}

@@ -224,3 +224,28 @@ fn the_global_root_gets_no_writable_procfs_in_namespaces_of_its_own() {
     let outcome = Run::new(User::Ordinary, Place::Standalone).run(honest);
     assert_eq!(outcome.success(), "writable\nok \n");
 }
+
+/// A6: who is the global root does not depend on what is at /proc.
+#[test]
+fn the_global_root_cannot_write_sysctls_where_no_procfs_was_before() {
+    let before = |script: &str| {
+        let script = format!("mount -t proc proc /mnt; {script}; exec \"$@\"");
+        Run::new(User::Root, Place::Standalone).before(["sh", "-ec", &script, "sh"])
+    };
+    const APPEND: &str = "for p in /proc /mnt; do
+        test -d $p/sys || continue
+        if (: >>$p/sys/kernel/core_pattern) 2>/dev/null; then echo $p writable; else echo $p; fi
+    done";
+    for covered in ["mount -t tmpfs -o uid=1000 none /proc", "mount -t tmpfs none /proc", "true"] {
+        assert_eq!(before(covered).sh(APPEND).success(), "/proc\n/mnt\n", "{covered}");
+        let hidden = before(covered).options(["--proc", "hide"]).sh(APPEND);
+        assert_eq!(hidden.success(), "/mnt\n", "{covered}");
+    }
+}
+
+/// A6: the same procfs twice, one over the other.
+#[test]
+fn a_procfs_below_another_one_is_no_obstacle() {
+    let run = Run::new(User::Root, Place::BwrapSysAdmin).bwrap(["--bind", "/proc", "/proc"]);
+    assert_eq!(run.sh("echo ran").success(), "ran\n");
+}

@@ -1,7 +1,8 @@
 //! The workload's Landlock domain.
 
 use landlock::{
-    CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetError, Scope,
+    CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetError, RulesetStatus,
+    Scope,
 };
 
 use super::capabilities::Powerless;
@@ -28,9 +29,11 @@ pub fn scoped() -> Result<Option<Domain>> {
 
 pub fn enter(_: Powerless, domain: Option<Domain>) -> Result<Fenced> {
     if let Some(Domain(ruleset)) = domain {
-        ruleset.restrict_self().map_err(|error| {
-            Error::new(Stage::Confine, "landlock_restrict_self", error.to_string())
-        })?;
+        let failed = |what: String| Error::new(Stage::Confine, "landlock_restrict_self", what);
+        let status = ruleset.restrict_self().map_err(|error| failed(error.to_string()))?;
+        if status.ruleset != RulesetStatus::FullyEnforced {
+            return Err(failed("not all of it is enforced".into()));
+        }
     }
     Ok(Fenced(()))
 }

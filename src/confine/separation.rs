@@ -1,17 +1,13 @@
-//! What keeps the workload off the unfiltered helpers outside, should it find an old procfs, and
-//! off the caller's keys.
+//! What keeps the workload off the unfiltered helpers outside, should it find an old procfs.
 
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
 use super::group::Grouped;
 use crate::namespaces::id_map::{self, Procfs};
 use crate::plan::Plan;
-use crate::report::{Context, Error, Result, Stage, operation};
-use crate::sys::privilege;
+use crate::report::{Context, Result, Stage, operation};
 
-/// The process shares no session keyring, and no user namespace with helpers outside or will be
-/// in a Landlock domain.
+/// The process shares no user namespace with helpers outside, or will be in a Landlock domain.
 pub struct Separated(());
 
 /// `procfs` is given where the workload gets a user namespace of its own: on the direct route the
@@ -21,13 +17,6 @@ pub fn separate(_: Grouped, plan: &Plan, procfs: Option<Procfs>) -> Result<Separ
     if let Some(procfs) = procfs {
         unshare(CloneFlags::CLONE_NEWUSER).context(Stage::Namespaces, operation::UNSHARE)?;
         id_map::write_own(&procfs, plan.ids)?;
-    }
-    if !plan.keys_denied {
-        match privilege::join_new_session_keyring() {
-            // No keys in this kernel, or an outer filter keeps the workload off them too.
-            Ok(()) | Err(Errno::ENOSYS | Errno::EPERM) => {}
-            Err(errno) => return Err(Error::new(Stage::Confine, operation::KEYRING, errno)),
-        }
     }
     Ok(Separated(()))
 }

@@ -62,7 +62,7 @@ macro_rules! group {
     };
 }
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     group!("io-uring", Always, IO_URING_X86_64, IO_URING_AARCH64, "io_uring"),
     group!(
         "families",
@@ -73,6 +73,13 @@ const GROUPS: [Group; 9] = [
     ),
     group!("unix", On, UNIX_X86_64, UNIX_AARCH64, "unix sockets but stream and seqpacket pairs"),
     group!("tty", On, TTY_X86_64, TTY_AARCH64, "input faked into a terminal: TIOCSTI, TIOCLINUX"),
+    group!(
+        "keys",
+        On,
+        KEYS_X86_64,
+        KEYS_AARCH64,
+        "the kernel's keyrings: add_key, request_key, keyctl"
+    ),
     group!("udp", Off, UDP_X86_64, UDP_AARCH64, "internet sockets but TCP; TCP fast open"),
     group!("userns", Off, USERNS_X86_64, USERNS_AARCH64, "new user namespaces; setns"),
     group!(
@@ -203,6 +210,6 @@ mod tests {
         let mut groups = Groups::default();
         assert_eq!(groups.programs().len(), 1);
         groups.set("trace", true).unwrap();
-        assert_eq!(groups.programs().len(), 5);
+        assert_eq!(groups.programs().len(), 6);
     }
 }

@@ -43,7 +43,7 @@ fn start(plan: Plan, sender: Sender) -> Result<i32> {
         Fork::Parent(pid) => pid,
     };
     drop((plan, held));
-    capabilities::drop_held()?;
+    capabilities::drop_held(Stage::Init)?;
     // What the workload closes must not stay open here; errors still go to standard error.
     descriptor::close_all_but(&[2, sender.as_raw_fd()]).context(Stage::Init, "close_range")?;
     // With default dispositions the kernel drops whatever the workload sends to its PID 1.

@@ -1,18 +1,22 @@
 //! Where file systems are mounted: /proc/self/mountinfo, proc_pid_mountinfo(5).
 
 use std::ffi::CString;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
-/// The mount points of this type that this process can see: none if there is no /proc.
-pub fn of_type(kind: &str) -> Result<Vec<CString>, Errno> {
-    match fs::read("/proc/self/mountinfo") {
-        Ok(table) => Ok(parse(&table, kind.as_bytes())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
-    }
+/// The mount points of this type that this process can see, by this procfs.
+pub fn of_type(procfs: &OwnedFd, kind: &str) -> Result<Vec<CString>, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mut table = Vec::new();
+    File::from(openat(procfs, "self/mountinfo", flags, Mode::empty())?)
+        .read_to_end(&mut table)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(parse(&table, kind.as_bytes()))
 }
 
 /// A line is: six fields, the fifth the mount point, then optional ones, a `-`, then the type.

@@ -4,8 +4,9 @@ use std::ffi::CStr;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::stat;
+use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{chdir, geteuid};
 
@@ -13,19 +14,17 @@ use super::mountinfo;
 use crate::plan::{Plan, Route};
 use crate::policy::Proc;
 use crate::report::{Context, Error, Result, Stage, operation};
-use crate::sys::mount::set_read_only;
+use crate::sys::mount::{detached_procfs, set_read_only};
+use crate::sys::privilege;
 
 const NONE: Option<&str> = None;
 const HARMLESS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Gives the workload the /proc that was asked for. This process must be in its PID namespace.
 pub fn set_up(plan: &Plan) -> Result<()> {
-    // The kernel asks no capability of the owner of a procfs entry: whatever the user namespaces
-    // in between, the global root owns them all.
-    let global_root = match stat("/proc") {
-        Ok(root) => root.st_uid == geteuid().as_raw(),
-        Err(_) => geteuid().is_root(),
-    };
+    // The kernel asks the owner of a procfs entry for no capability, and it is the global root,
+    // whatever the user namespaces in between.
+    let global_root = privilege::global_root().context(Stage::Proc, "eventfd")? == geteuid();
     if global_root {
         protect_others()?;
     }
@@ -43,6 +42,10 @@ pub fn set_up(plan: &Plan) -> Result<()> {
         Some(path) if plan.proc != Proc::Keep => enter_again(path),
         _ => Ok(()),
     }
+}
+
+fn is_procfs(path: &CStr) -> nix::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 fn mount_proc(proc: Proc) -> nix::Result<()> {
@@ -65,22 +68,28 @@ fn mount_proc(proc: Proc) -> nix::Result<()> {
 /// what [`protect_entries`] does there, and a pattern for a new one in namespaces that the
 /// workload makes. Call it before /proc is covered.
 fn protect_others() -> Result<()> {
-    let others = mountinfo::of_type("proc").context(Stage::Proc, "read mountinfo")?;
+    let procfs = match is_procfs(c"/proc") {
+        Ok(true) => open("/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
+        _ => detached_procfs(),
+    };
+    let others = procfs
+        .and_then(|procfs| mountinfo::of_type(&procfs, "proc"))
+        .context(Stage::Proc, operation::MOUNTINFO)?;
     for path in others.iter().filter(|path| path.to_bytes() != b"/proc") {
-        match statfs(path.as_c_str()) {
-            Ok(found) if found.filesystem_type() == PROC_SUPER_MAGIC => {
-                make_read_only(path, Proc::Keep)?;
-            }
-            // Another mount hides it.
-            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {}
-            Err(errno) => return Err(Error::new(Stage::Proc, "statfs", errno)),
+        let protected = match is_procfs(path) {
+            Ok(true) => make_read_only(path, true),
+            other => other.map(drop),
+        };
+        match protected {
+            // EINVAL: another mount hides it, of a procfs that has a line of its own.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EINVAL) => {}
+            Err(errno) => return Err(Error::new(Stage::Proc, operation::READ_ONLY, errno)),
         }
     }
     Ok(())
 }
 
-/// What changes the machine when the global root writes to it: the kernel asks for the owner and
-/// for no capability. Other entries of this kind check a capability too.
+/// What is known to change the machine when the global root writes to it without a capability.
 const HOST_ENTRIES: [&CStr; 11] = [
     c"/proc/sys",
     c"/proc/sysrq-trigger",
@@ -100,7 +109,8 @@ fn protect_entries(proc: Proc) -> Result<()> {
     for path in HOST_ENTRIES {
         // Recursive: a caller's /proc/sys may have binfmt_misc below it.
         match mount(Some(path), path, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE) {
-            Ok(()) => make_read_only(path, proc)?,
+            Ok(()) => make_read_only(path, proc == Proc::Keep)
+                .context(Stage::Proc, operation::READ_ONLY)?,
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(Error::new(Stage::Proc, "bind in /proc", errno)),
         }
@@ -108,14 +118,14 @@ fn protect_entries(proc: Proc) -> Result<()> {
     Ok(())
 }
 
-fn make_read_only(path: &CStr, proc: Proc) -> Result<()> {
+fn make_read_only(path: &CStr, with_submounts: bool) -> nix::Result<()> {
     match set_read_only(path) {
-        // Before Linux 5.12. A remount reaches the topmost mount only: all of it, if it is fresh.
-        Err(Errno::ENOSYS) if proc == Proc::Fresh => {
+        // Before Linux 5.12. A remount reaches the topmost mount only.
+        Err(Errno::ENOSYS) if !with_submounts => {
             let flags = HARMLESS | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-            mount(NONE, path, NONE, flags, NONE).context(Stage::Proc, "remount in /proc")
+            mount(NONE, path, NONE, flags, NONE)
         }
-        result => result.context(Stage::Proc, operation::READ_ONLY),
+        result => result,
     }
 }
 

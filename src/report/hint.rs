@@ -12,9 +12,9 @@ pub mod operation {
     pub const SETGROUPS: &str = "setgroups";
     pub const UID_MAP: &str = "uid_map";
     pub const GID_MAP: &str = "gid_map";
+    pub const MOUNTINFO: &str = "read mountinfo";
     pub const MOUNT_PROC: &str = "mount /proc";
     pub const MOUNT_PROC_DIRECTLY: &str = "mount /proc without a user namespace";
-    pub const KEYRING: &str = "join a new session keyring";
     pub const SEPARATION: &str = "separate the workload";
     pub const READ_ONLY: &str = "mount_setattr";
     pub const FORK: &str = "fork";
@@ -86,9 +86,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
              or with CAP_SETFCAP or CAP_SYS_ADMIN (bwrap --cap-add)"
         }
         (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::EROFS) => READ_ONLY_PROC,
-        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::ENOENT | Errno::ENOTDIR) => {
-            "there is no /proc here: mount one (bwrap --proc /proc)"
-        }
+        (Stage::Namespaces, SETGROUPS | UID_MAP | GID_MAP, Errno::ENOENT | Errno::ENOTDIR)
+        | (Stage::Proc, MOUNTINFO, _) => "there is no /proc here: mount one (bwrap --proc /proc)",
         (Stage::Proc, MOUNT_PROC | MOUNT_PROC_DIRECTLY, Errno::EPERM | Errno::EROFS)
             if proc_is_read_only() =>
         {
@@ -107,16 +106,13 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "there is no directory /proc here: create it (bwrap --proc /proc), or choose --proc keep"
         }
         (Stage::Proc, READ_ONLY, Errno::ENOSYS) => {
-            "--proc keep as the global root needs Linux 5.12: choose --proc fresh or hide"
+            "as the global root, --proc keep and any further procfs need Linux 5.12: choose --proc \
+             fresh or hide, and unmount the others"
         }
         (Stage::Plan, SEPARATION, _) => {
             "with CAP_SYS_ADMIN inherited the workload needs a user namespace of its own or a \
              Landlock domain with scopes (Linux 6.12): allow user namespaces (as root with \
              CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
-        }
-        (Stage::Confine, KEYRING, Errno::EDQUOT) => {
-            "the caller owns too many keys: raise sysctl kernel.keys.maxkeys, or choose --deny \
-             kernel, which needs no keyring"
         }
         (Stage::Confine, SECCOMP, Errno::EINVAL | Errno::ENOSYS) => {
             "this kernel was built without CONFIG_SECCOMP_FILTER"

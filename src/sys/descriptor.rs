@@ -57,7 +57,7 @@ pub fn is_ring(fd: BorrowedFd) -> bool {
     const IORING_REGISTER_PROBE: u32 = 8;
     // SAFETY: a null array of no entries.
     let result = check(unsafe {
-        libc::syscall(libc::SYS_io_uring_register, fd.as_raw_fd(), IORING_REGISTER_PROBE, 0, 0)
+        libc::syscall(libc::SYS_io_uring_register, fd.as_raw_fd(), IORING_REGISTER_PROBE, 0usize, 0)
     });
     match result {
         Err(Errno::EOPNOTSUPP) => false,

@@ -1,6 +1,8 @@
-//! mount_setattr(2), Linux 5.12.
+//! mount_setattr(2) of Linux 5.12, fsopen(2) and fsmount(2) of 5.2.
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 
 use nix::errno::Errno;
 
@@ -24,4 +26,32 @@ pub fn set_read_only(path: &CStr) -> Result<(), Errno> {
         )
     })?;
     Ok(())
+}
+
+/// A procfs of this PID namespace that is mounted nowhere.
+pub fn detached_procfs() -> Result<OwnedFd, Errno> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    let kind = c"proc".as_ptr();
+    // SAFETY: a C string.
+    let context = check(unsafe { libc::syscall(libc::SYS_fsopen, kind, FSOPEN_CLOEXEC) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let context = unsafe { OwnedFd::from_raw_fd(context as i32) };
+    let (fd, none) = (context.as_raw_fd(), ptr::null::<u8>());
+    // SAFETY: this command takes no key and no value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0) })?;
+    // SAFETY: takes integers only.
+    let mount = check(unsafe { libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(mount as i32) })
+}
+
+/// Whether the working directory is in another mount namespace or outside the root: the kernel then
+/// puts `(unreachable)` before its path, which libc hides.
+pub fn working_directory_is_outside() -> bool {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most as many bytes as path has.
+    let result = check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) });
+    result.is_ok() && path[0] != b'/'
 }

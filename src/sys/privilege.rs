@@ -1,8 +1,10 @@
 //! Privilege switches that nix and caps lack.
 
-use nix::errno::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
 
-use super::check;
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use nix::unistd::Uid;
 
 /// Removes every capability this kernel knows from the bounding set: needs CAP_SETPCAP.
 pub fn empty_bounding_set() -> Result<(), Errno> {
@@ -29,11 +31,12 @@ pub fn add_securebits(bits: libc::c_ulong) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Leaves the caller's session keyring for a new, empty one.
-pub fn join_new_session_keyring() -> Result<(), Errno> {
-    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    let anonymous = std::ptr::null::<libc::c_char>();
-    // SAFETY: a null name is allowed.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous) })?;
-    Ok(())
+/// How this user namespace numbers the global root: the owner of the one inode that the kernel has
+/// made, when it booted, for anonymous files.
+pub fn global_root() -> Result<Uid, Errno> {
+    // SAFETY: takes integers only.
+    let fd = Errno::result(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let anonymous = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Uid::from_raw(fstat(&anonymous)?.st_uid))
 }

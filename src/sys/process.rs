@@ -30,7 +30,7 @@ pub fn fork(namespaces: CloneFlags) -> Result<Fork, Errno> {
     // is one thread only, no lock in that copy is held. A zero stack means: the same one. The
     // remaining arguments are unused with these flags, so their order, which the architectures
     // disagree on, is of no consequence.
-    match check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })? {
+    match check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) })? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(Pid::from_raw(pid as libc::pid_t))),
     }
@@ -71,8 +71,11 @@ pub fn take(pid: Pid, change: Change) -> Result<(), Errno> {
         Change::Stopped(_) => libc::WSTOPPED,
         Change::Continued => libc::WCONTINUED,
     };
-    // It may have gone on to something else meanwhile.
-    wait(libc::P_PID, pid.as_raw(), event | libc::WNOHANG).map(drop)
+    match wait(libc::P_PID, pid.as_raw(), event | libc::WNOHANG) {
+        // It has ended meanwhile, which the next peek shows.
+        Err(Errno::ECHILD) if event != libc::WEXITED => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 /// Waits until a child has ended, and reaps it.

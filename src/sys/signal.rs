@@ -16,6 +16,10 @@ impl Set {
     pub const EMPTY: Self = Self(0);
     pub const ALL: Self = Self(u64::MAX);
 
+    pub const fn with(self, signal: i32) -> Self {
+        Self(self.0 | 1 << (signal - 1))
+    }
+
     pub const fn without(self, signal: i32) -> Self {
         Self(self.0 & !(1 << (signal - 1)))
     }

@@ -44,11 +44,12 @@ fn numbered(call: &str) -> String {
 
 /// For each program a call that it denies and one next to it that it lets through. Neither ends
 /// with EPERM in a kernel without the filter: bad descriptors and addresses give other errors.
-const CALLS: [(&str, &str, &str); 10] = [
+const CALLS: [(&str, &str, &str); 11] = [
     ("io-uring", "io_uring_enter -1", "epoll_create1 0"),
     ("families", "socket 40 1 0", "socket 1 2 0"),
     ("unix", "socket 1 1 0", "socketpair 1 1 0 0"),
     ("tty", "ioctl -1 0x5412", "ioctl -1 0x5413"),
+    ("keys", "keyctl 0 0 0", "getpid 0"),
     ("udp", "socket 2 2 0", "socket 2 1 0"),
     ("userns", "setns -1 0", "unshare 0x400"),
     ("kernel", "personality 8", "personality 0x40000"),

@@ -78,11 +78,12 @@ impl Arch {
 }
 
 /// Each group with its default, as `--list-filters` shows it.
-pub const GROUPS: [(&str, &str); 9] = [
+pub const GROUPS: [(&str, &str); 10] = [
     ("io-uring", "always"),
     ("families", "on"),
     ("unix", "on"),
     ("tty", "on"),
+    ("keys", "on"),
     ("udp", "off"),
     ("userns", "off"),
     ("kernel", "off"),
@@ -182,6 +183,7 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
             rules.push(("personality", personality));
             rules
         }
+        "keys" => denied(&["add_key", "request_key", "keyctl"]),
         "trace" => denied(&TRACE),
         "memfd" => vec![("memfd_create", |_| EPERM), ("execveat", empty_path)],
         "default" => {
