@@ -412,7 +412,7 @@ fn an_empty_command_is_not_found() {
 fn an_error_has_a_stage_an_operation_and_a_cause() {
     for (options, command, start) in [
         (&["--no-such"][..], "true", "sbx-init: options: --no-such: "),
-        (&["--keep-fd", "99"], "true", "sbx-init: plan: descriptor 99: "),
+        (&["--keep-fd", "99"], "true", "sbx-init: plan: --keep-fd 99: "),
         (&[], "/no/such", "sbx-init: exec: /no/such: ENOENT: "),
         (&[], "/etc", "sbx-init: exec: /etc: EACCES: "),
     ] {
