@@ -20,7 +20,7 @@ use filters::vectors;
 
 /// The standard output of sbx-init, asked a question: it starts nothing.
 fn ask(arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(env!("CARGO_BIN_EXE_sbx-init")).args(arguments).output().unwrap();
+    let output = Command::new(support::sbx_init()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     output.stdout
 }

@@ -8,6 +8,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{chdir, geteuid};
 
 use super::mountinfo;
@@ -76,8 +77,14 @@ fn protect_others() -> Result<()> {
         .and_then(|procfs| mountinfo::of_type(&procfs, "proc"))
         .context(Stage::Proc, operation::MOUNTINFO)?;
     for path in others.iter().filter(|path| path.to_bytes() != b"/proc") {
-        let protected = match is_procfs(path) {
-            Ok(true) => make_read_only(path, true),
+        let protected = match statfs(path.as_c_str()) {
+            // Many are already: bubblewrap covers parts of root's /proc so.
+            Ok(found)
+                if found.filesystem_type() == PROC_SUPER_MAGIC
+                    && !found.flags().contains(FsFlags::ST_RDONLY) =>
+            {
+                make_read_only(path, true)
+            }
             other => other.map(drop),
         };
         match protected {

@@ -45,6 +45,10 @@ pub const EVERYWHERE: [(User, Place); 6] = [
 fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
+        // A virtual machine has them ready, built for it.
+        if let Some(directory) = std::env::var_os("SBX_TEST_PROGRAMS") {
+            return directory.into();
+        }
         let built = Path::new(env!("CARGO_BIN_EXE_sbx-init"));
         let examples = built.parent().unwrap().join("examples");
         // One directory a build of the programs: the test binaries run one after the other.
@@ -90,12 +94,13 @@ fn namespace(name: &str) -> OsString {
 }
 
 /// A command that runs as root in a new PID and mount namespace, behind the check for that, and
-/// is killed with all its descendants after a minute.
+/// is killed with all its descendants after a minute, or the seconds of $SBX_TEST_LIMIT.
 pub fn contained() -> Command {
     assert!(nix::unistd::geteuid().is_root(), "these tests need root, to become other users");
+    let limit = std::env::var("SBX_TEST_LIMIT").unwrap_or_else(|_| "60".to_owned());
     let mut command = Command::new("timeout");
     command
-        .args(["--foreground", "-s", "KILL", "60"])
+        .args(["--foreground", "-s", "KILL", &limit])
         .args(["unshare", "-pfm", "--mount-proc", "--kill-child", "--"])
         .arg(fixture("probe"))
         .arg("contained")
