@@ -11,26 +11,23 @@ fn link(name: &str) -> String {
     fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_str().unwrap().to_owned()
 }
 
-#[test]
-fn the_guard_refuses_to_run_in_the_namespaces_of_the_machine() {
-    let output = Command::new(fixture("probe"))
-        .args(["contained", &link("pid"), &link("mnt"), "echo", "ran"])
-        .output()
-        .unwrap();
+/// Asks the guard, behind this command, to run something.
+#[track_caller]
+fn refused(command: &mut Command) {
+    let guarded = ["contained", &link("pid"), &link("mnt"), "echo", "ran"];
+    let output = command.args(guarded).output().unwrap();
     assert_eq!(output.status.code(), Some(124));
     assert!(output.stdout.is_empty());
 }
 
 #[test]
+fn the_guard_refuses_to_run_in_the_namespaces_of_the_machine() {
+    refused(&mut Command::new(fixture("probe")));
+}
+
+#[test]
 fn the_guard_refuses_a_pid_namespace_without_a_mount_namespace() {
-    let output = Command::new("unshare")
-        .args(["-pf", "--kill-child", "--"])
-        .arg(fixture("probe"))
-        .args(["contained", &link("pid"), &link("mnt"), "echo", "ran"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(124));
-    assert!(output.stdout.is_empty());
+    refused(Command::new("unshare").args(["-pf", "--kill-child", "--"]).arg(fixture("probe")));
 }
 
 #[test]
