@@ -1,0 +1,146 @@
+//! Sockets where pidfd_getfd(2) is refused, as by the filters of container engines: the supervisor
+//! makes them, hands them in, and keeps duplicates until they are connected or listening.
+//!
+//! A duplicate keeps a socket open that the workload has closed. A connected one is therefore not
+//! kept; others that nobody has any more are looked for when one is in the way.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+
+use super::Supervisor;
+use super::caller::Caller;
+use super::create;
+use super::socket::Duplicate;
+use crate::sys::notify::{Call, Fault};
+use crate::sys::socket::{self, State};
+
+/// More sockets that are neither connected nor listening are not kept.
+const MOST: usize = 1024;
+
+#[derive(Default)]
+pub struct Broker(Mutex<Vec<Kept>>);
+
+struct Kept {
+    inode: u64,
+    socket: OwnedFd,
+    /// The workload has it.
+    handed: bool,
+    /// It is on its way, and will be settled without a further call.
+    connecting: bool,
+}
+
+impl Broker {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a TCP or route netlink socket: the filters leave no other one.
+    pub fn create(
+        &self,
+        supervisor: &Supervisor,
+        caller: &Caller,
+        call: &Call,
+    ) -> Result<Option<i64>, Fault> {
+        let [domain, kind, protocol, ..] = call.arguments.map(|argument| argument as i32);
+        // A socket belongs to the network namespace of who makes it.
+        if !caller.shares_network()? {
+            return Err(Errno::EACCES.into());
+        }
+        let own = socket::create(domain, kind, protocol)?;
+        let inode = fstat(&own)?.st_ino;
+        let mut kept = self.kept();
+        if kept.len() >= MOST {
+            drop(kept);
+            self.drop_unused();
+            kept = self.kept();
+        }
+        if kept.len() >= MOST {
+            return Err(Errno::EMFILE.into());
+        }
+        // The caller may use it before this thread goes on.
+        kept.push(Kept {
+            inode,
+            socket: own.try_clone().map_err(|_| Errno::EMFILE)?,
+            handed: false,
+            connecting: false,
+        });
+        drop(kept);
+        let result = create::hand_over(supervisor, call, own, kind & libc::SOCK_CLOEXEC != 0);
+        let mut kept = self.kept();
+        match result {
+            Ok(_) => kept
+                .iter_mut()
+                .filter(|kept| kept.inode == inode)
+                .for_each(|kept| kept.handed = true),
+            Err(_) => kept.retain(|kept| kept.inode != inode),
+        }
+        result
+    }
+
+    /// A duplicate of the socket with this inode. One that is not here may be connected.
+    pub fn duplicate(&self, inode: u64) -> Result<OwnedFd, Errno> {
+        let kept = self.kept();
+        let found = kept.iter().find(|kept| kept.inode == inode).ok_or(Errno::EISCONN)?;
+        found.socket.try_clone().map_err(|_| Errno::EMFILE)
+    }
+
+    /// Forgets a socket if a call has settled it; says whether it is about to be.
+    pub fn settle(&self, socket: &Duplicate) -> Result<bool, Errno> {
+        let inode = fstat(socket)?.st_ino;
+        let mut kept = self.kept();
+        match socket::state(socket) {
+            State::Unconnected => return Ok(false),
+            State::Settled => kept.retain(|kept| kept.inode != inode),
+            State::Connecting => {
+                let own = kept.iter_mut().find(|kept| kept.inode == inode);
+                own.into_iter().for_each(|kept| kept.connecting = true);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets those that have settled on their way; says whether some are still on it.
+    pub fn look(&self) -> bool {
+        let mut kept = self.kept();
+        kept.retain_mut(|kept| match kept.connecting.then(|| socket::state(&kept.socket)) {
+            None | Some(State::Connecting) => true,
+            Some(State::Unconnected) => {
+                kept.connecting = false;
+                true
+            }
+            Some(State::Settled) => false,
+        });
+        kept.iter().any(|kept| kept.connecting)
+    }
+
+    /// Forgets the sockets that no process has open any more. What is under way in a message is
+    /// seen by nobody, and lost here.
+    pub fn drop_unused(&self) {
+        let open = open_inodes();
+        self.kept().retain(|kept| !kept.handed || open.contains(&kept.inode));
+    }
+}
+
+/// The inodes of everything that other processes here have open.
+fn open_inodes() -> Vec<u64> {
+    let own = std::process::id();
+    let mut inodes = Vec::new();
+    let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
+    for process in entries("/proc") {
+        let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
+        for task in entries(&format!("/proc/{pid}/task")) {
+            let path = task.path().join("fd");
+            for fd in fs::read_dir(path).into_iter().flatten().flatten() {
+                inodes.extend(fs::metadata(fd.path()).map(|metadata| metadata.ino()));
+            }
+        }
+    }
+    inodes
+}

@@ -1,0 +1,118 @@
+//! What is made for the supervisor: before the workload is forked, and before it execs.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use super::{Policy, Supervision};
+use crate::namespaces::hosts;
+use crate::network::pins::{self, Destinations};
+use crate::network::{decide, hosts as files, receive, resolve};
+use crate::plan::Level;
+use crate::policy::{Network, Proc};
+use crate::report::{Context, Error, Result, Stage, operation, say};
+use crate::sys::mount::detached_procfs;
+use crate::sys::seccomp::SockFilter;
+use crate::sys::socket;
+
+pub struct Prepared {
+    pub supervision: Supervision,
+    /// One that numbers threads as this process does.
+    pub procfs: OwnedFd,
+    /// Whether there is a mount namespace for a hosts file.
+    can_mount: bool,
+}
+
+impl Prepared {
+    /// In the namespaces that have been set up.
+    pub fn new(supervision: Supervision, level: &Level) -> Result<Self> {
+        let (own, can_mount) = match level {
+            Level::Namespaces(namespaces) => (namespaces.proc == Proc::Fresh, true),
+            Level::Domain => (true, false),
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let procfs = match own || supervision.brokered {
+            true => open("/proc", flags, Mode::empty()).context(Stage::Init, "open /proc")?,
+            false => detached_procfs().context(Stage::Proc, operation::OWN_PROC)?,
+        };
+        Ok(Self { supervision, procfs, can_mount })
+    }
+
+    /// The descriptors that the supervisor needs.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut fds = vec![self.procfs.as_raw_fd()];
+        fds.extend(self.supervision.events.as_ref().map(|events| events.as_raw_fd()));
+        fds
+    }
+
+    /// Freezes what the names mean, and lets the workload find it.
+    pub fn policy(&mut self) -> Result<Policy> {
+        let supervision = &mut self.supervision;
+        let datagrams = supervision.network.as_ref().is_some_and(Network::has_datagrams);
+        let network = match supervision.network.take() {
+            None => None,
+            Some(network) => Some(decide::Policy {
+                binds: (!network.bind.is_empty()).then(|| network.bind.clone()),
+                destinations: freeze(network, &self.procfs, self.can_mount)?,
+                connect_tcp: supervision.connect_tcp.take(),
+                bind_tcp: supervision.bind_tcp.clone(),
+            }),
+        };
+        let receive = match &network {
+            Some(network) if datagrams => receive_filter(&network.destinations)?,
+            _ => Vec::new(),
+        };
+        Ok(Policy {
+            network,
+            receive,
+            bind_tcp: supervision.bind_tcp.take(),
+            brokered: supervision.brokered,
+            unprivileged_port: unprivileged_port(&self.procfs),
+            events: supervision.events.take(),
+        })
+    }
+}
+
+/// The program that datagram sockets are made with.
+fn receive_filter(destinations: &Destinations) -> Result<Vec<SockFilter>> {
+    let too_much = |what| Error::new(Stage::Network, operation::RECEIVE_FILTER, what);
+    let program = receive::program(destinations).map_err(too_much)?;
+    // A socket has room for less where net.core.optmem_max says so.
+    let socket = socket::create(libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let filtered = socket.and_then(|socket| socket::filter_for_good(socket, &program));
+    filtered.context(Stage::Network, operation::RECEIVE_FILTER)?;
+    Ok(program)
+}
+
+fn freeze(network: Network, procfs: &OwnedFd, can_mount: bool) -> Result<Destinations> {
+    let failed = |what: String| Error::new(Stage::Network, operation::PIN, what);
+    let Network { allow, pins, names: options, hosts: wants_hosts, .. } = network;
+    let wanted = pins::wanted(&allow, &pins).map_err(failed)?;
+    let answers = resolve::resolve(&wanted);
+    let frozen = pins::freeze(allow, &pins, &answers, options).map_err(failed)?;
+    for (name, why) in frozen.unresolved {
+        say(&format!("sbx-init: not resolved: {name}: {why}\n"));
+    }
+    if wants_hosts && can_mount && !frozen.names.is_empty() {
+        let own = sysctl(procfs, "sys/kernel/hostname").unwrap_or_default();
+        let nsswitch = fs::read("/etc/nsswitch.conf").unwrap_or_default();
+        hosts::mount_over(&files::files(&frozen.names, &own, &nsswitch))?;
+    }
+    Ok(frozen.destinations)
+}
+
+/// Since Linux 4.11; 1024 where it is not shown.
+fn unprivileged_port(procfs: &OwnedFd) -> u16 {
+    let text = sysctl(procfs, "sys/net/ipv4/ip_unprivileged_port_start");
+    text.and_then(|text| text.parse().ok()).unwrap_or(1024)
+}
+
+fn sysctl(procfs: &OwnedFd, path: &str) -> Option<String> {
+    let file = openat(procfs, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
+}
