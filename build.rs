@@ -1,12 +1,13 @@
-//! Compiles `filters/*.json` into BPF programs for both architectures, whatever the host.
+//! Compiles `filters/*.json` and `filters/notify/*.json` into BPF programs for both architectures,
+//! whatever the host.
 //!
 //! Each file is one group, of named filters in seccompiler's JSON form. seccompiler compiles their
 //! rules one by one; here they are gathered by system call behind a search for its number, and
-//! in front stands what seccompiler 0.5 lacks: see [`prologue`].
+//! what seccompiler 0.5 lacks is added: see [`prologue`] and [`Action`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use seccompiler::{
@@ -15,9 +16,20 @@ use seccompiler::{
 };
 use serde::Deserialize;
 
-/// The groups that are merged into `default`: those of the table in `src/filters/mod.rs` that are
-/// on by default. `families` last: what `socket` and `socketpair` have in common stands there once.
-const DEFAULT: [&str; 5] = ["io-uring", "keys", "tty", "unix", "families"];
+/// The programs that are made of other files than the one of their name. `default` is all groups
+/// that are on by default in the table of `src/filters/mod.rs`; `families` last: what `socket` and
+/// `socketpair` have in common stands there once.
+const MERGED: [(&str, &[&str]); 2] =
+    [("default", &["io-uring", "keys", "tty", "unix", "families"]), ("udp", &["udp", "fast-open"])];
+
+/// The programs that ask the supervisor, each with the files of `filters/notify` that it is made of.
+const NOTIFY: [(&str, &[&str]); 5] = [
+    ("notify-listen", &["listen"]),
+    ("notify-tcp", &["listen", "connect"]),
+    ("notify-udp", &["listen", "connect", "datagram"]),
+    ("notify-broker-tcp", &["listen", "connect", "socket"]),
+    ("notify-broker-udp", &["listen", "connect", "datagram", "socket"]),
+];
 
 // seccompiler's JSON form. Its own front end does not know the numbers of the newest system
 // calls, so names are looked up in the `syscalls` tables instead.
@@ -26,9 +38,28 @@ type Group = BTreeMap<String, Filter>;
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct Filter {
-    mismatch_action: SeccompAction,
-    match_action: SeccompAction,
+    mismatch_action: Action,
+    match_action: Action,
     filter: Vec<Rule>,
+}
+
+/// Those of seccompiler's actions that a group may have, and `notify`, which it does not know.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Allow,
+    Errno(u16),
+    Notify,
+}
+
+impl Action {
+    fn value(self) -> u32 {
+        match self {
+            Self::Allow => RET_ALLOW,
+            Self::Errno(errno) => RET_ERRNO | u32::from(errno),
+            Self::Notify => RET_USER_NOTIF,
+        }
+    }
 }
 
 #[derive(Deserialize, Clone)]
@@ -87,6 +118,7 @@ const JMP_JGE_K: u16 = 0x35;
 const JMP_JSET_K: u16 = 0x45;
 const RET_K: u16 = 0x06;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 const OFFSET_NR: u32 = 0;
@@ -122,35 +154,38 @@ fn prologue(arch: &Arch) -> BpfProgram {
 ///
 /// Taken out of what seccompiler makes of the rule alone: in front of them stand its architecture
 /// check, the load of the number, the comparison with it and two jumps, behind them two returns.
-fn rule_code(rule: &Rule, number: u32, action: &SeccompAction, arch: &Arch) -> BpfProgram {
+fn rule_code(rule: &Rule, number: u32, action: Action, arch: &Arch) -> BpfProgram {
+    let answer = op(RET_K, 0, 0, action.value());
     if rule.args.is_empty() {
-        return vec![op(RET_K, 0, 0, action.clone().into())];
+        return vec![answer];
     }
     let conditions = rule
         .args
         .iter()
         .map(|c| SeccompCondition::new(c.index, c.length.clone(), c.op.clone(), c.val).unwrap());
     let rules = [(number.into(), vec![SeccompRule::new(conditions.collect()).unwrap()])];
+    let stand_in = SeccompAction::Trap;
     let filter =
-        SeccompFilter::new(rules.into(), SeccompAction::Allow, action.clone(), arch.target);
+        SeccompFilter::new(rules.into(), SeccompAction::Allow, stand_in.clone(), arch.target);
     let compiled: BpfProgram = filter.unwrap().try_into().unwrap();
     let (head, tail) = compiled.split_at(7);
     let (code, returns) = tail.split_at(tail.len() - 2);
     assert!(head[4] == op(JMP_JEQ_K, 0, 1, number) && head[5].code == JMP_JA);
     assert!(returns.iter().all(|last| *last == op(RET_K, 0, 0, RET_ALLOW)));
-    code.to_vec()
+    let stand_in = op(RET_K, 0, 0, stand_in.into());
+    code.iter().map(|step| if *step == stand_in { &answer } else { step }).cloned().collect()
 }
 
 /// The rules that each system call of the groups goes through, in this order.
 fn rules_by_number(groups: &[&Group], arch: &Arch, name: &str) -> BTreeMap<u32, Vec<BpfProgram>> {
     let mut calls: BTreeMap<u32, Vec<BpfProgram>> = BTreeMap::new();
     for filter in groups.iter().flat_map(|group| group.values()) {
-        assert_eq!(filter.mismatch_action, SeccompAction::Allow, "{name}: a group denies, no more");
+        assert_eq!(filter.mismatch_action, Action::Allow, "{name}: a rule only takes away");
         for rule in &filter.filter {
             let known = ARCHS.iter().any(|arch| (arch.number)(&rule.syscall).is_some());
             assert!(known, "{name}: no architecture has a system call {}", rule.syscall);
             if let Some(number) = (arch.number)(&rule.syscall) {
-                let code = rule_code(rule, number, &filter.match_action, arch);
+                let code = rule_code(rule, number, filter.match_action, arch);
                 calls.entry(number).or_default().push(code);
             }
         }
@@ -242,24 +277,38 @@ fn program(groups: &[&Group], arch: &Arch, name: &str) -> BpfProgram {
     program
 }
 
+/// The groups in a directory, by name.
+fn read(directory: &str) -> BTreeMap<String, Group> {
+    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let json = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let group = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let group =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        (file.file_stem().unwrap().to_str().unwrap().to_owned(), group)
+    };
+    json.map(group).collect()
+}
+
 fn main() {
     println!("cargo::rerun-if-changed=filters");
     println!("cargo::rerun-if-changed=build.rs");
 
-    let mut files: Vec<_> = fs::read_dir("filters").unwrap().map(|e| e.unwrap().path()).collect();
-    files.sort();
-    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
-        let group =
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        groups.insert(file.file_stem().unwrap().to_str().unwrap().to_owned(), group);
+    let groups = read("filters");
+    let notify = read("filters/notify");
+    let mut programs: BTreeMap<&str, Vec<&Group>> =
+        groups.iter().map(|(name, group)| (name.as_str(), vec![group])).collect();
+    for (name, members) in MERGED {
+        programs.insert(name, members.iter().map(|member| &groups[*member]).collect());
+    }
+    for (name, members) in NOTIFY {
+        programs.insert(name, members.iter().map(|member| &notify[*member]).collect());
     }
 
     let mut out = String::new();
     let mut names: BTreeMap<String, ()> = BTreeMap::new();
     for arch in &ARCHS {
-        let mut emit = |name: &str, members: &[&Group]| {
+        for (name, members) in &programs {
             let constant = name.replace('-', "_").to_uppercase();
             let program = program(members, arch, name);
             writeln!(
@@ -277,27 +326,20 @@ fn main() {
                 .unwrap();
             }
             out.push_str("];\n");
-        };
-        for (name, group) in &groups {
-            emit(name, &[group]);
         }
-        emit("default", &DEFAULT.map(|name| &groups[name]));
-        for rule in groups.values().flat_map(|g| g.values()).flat_map(|f| &f.filter) {
+        let filters = groups.values().chain(notify.values()).flat_map(|group| group.values());
+        for rule in filters.flat_map(|filter| &filter.filter) {
             names.insert(rule.syscall.clone(), ());
         }
     }
-    // The names that the disassembly shows.
-    for arch in &ARCHS {
-        let known: Vec<_> =
-            names.keys().filter_map(|n| Some(((arch.number)(n)?, n.as_str()))).collect();
-        writeln!(
-            out,
-            "pub static NAMES_{}: [(u32, &str); {}] = {known:?};",
-            arch.name.to_uppercase(),
-            known.len()
-        )
-        .unwrap();
-    }
+    // The names that the disassembly shows, with their numbers in the order of ARCHS: -1 for none.
+    let known: Vec<_> = names
+        .keys()
+        .map(|name| {
+            (name, ARCHS.each_ref().map(|arch| (arch.number)(name).map_or(-1, |n| n as i16)))
+        })
+        .collect();
+    writeln!(out, "pub static NAMES: [(&str, [i16; 2]); {}] = {known:?};", known.len()).unwrap();
     let path = Path::new(&env::var_os("OUT_DIR").unwrap()).join("filters.rs");
     fs::write(path, out).unwrap();
 }

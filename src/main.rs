@@ -9,6 +9,8 @@ mod filters;
 mod host;
 mod init;
 mod namespaces;
+mod network;
+mod notify;
 mod plan;
 mod policy;
 mod report;
@@ -16,10 +18,9 @@ mod stub;
 mod sys;
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use cli::Request;
-use report::{Error, Stage};
+use report::{Context, Error, Stage};
 
 /// Carries out a command line, program name first, and returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
@@ -27,15 +28,15 @@ fn run(arguments: Vec<OsString>) -> i32 {
     // Before anything can fail or wait: a signal from here on is kept for the workload.
     let result = stub::take_over_process().and_then(|()| match cli::parse(arguments)? {
         Request::Print(text) => print(&text),
-        Request::Run(policy) => stub::run(plan::Plan::new(policy)?),
+        Request::Run(policy) => stub::run(plan::Plan::new(*policy)?),
     });
     result.unwrap_or_else(|error| error.print())
 }
 
-fn print(text: &[u8]) -> Result<i32, Error> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text)
-        .and_then(|()| out.flush())
-        .map(|()| 0)
-        .map_err(|error| Error::new(Stage::Options, "standard output", error.to_string()))
+fn print(mut text: &[u8]) -> Result<i32, Error> {
+    while !text.is_empty() {
+        let length = nix::unistd::write(std::io::stdout(), text);
+        text = &text[length.context(Stage::Options, "standard output")?..];
+    }
+    Ok(0)
 }

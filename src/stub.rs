@@ -5,17 +5,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal as KnownSignal, kill, killpg};
 use nix::unistd::{Pid, getpgid, getpgrp, getpid, getppid};
 
 use crate::confine::capabilities;
-use crate::init;
-use crate::plan::{Plan, Route};
-use crate::report::{Context, Error, Result, Stage, operation};
+use crate::init::{self, tree::Tree};
+use crate::plan::{Level, Plan};
+use crate::report::status::Status;
+use crate::report::{Context, Error, FAILED, Result, Stage, operation};
 use crate::sys::channel::{self, Message, Receiver};
 use crate::sys::descriptor;
-use crate::sys::process::{self, End, Fork};
+use crate::sys::process::{self, Change, End, Fork};
 use crate::sys::signal::{self, Set, Signal};
 use crate::sys::terminal::Terminal;
 
@@ -37,16 +39,22 @@ pub fn run(mut plan: Plan) -> Result<i32> {
     prctl::set_dumpable(false).context(Stage::Stub, "PR_SET_DUMPABLE")?;
     let (receiver, sender) = channel::pair().context(Stage::Stub, "socketpair")?;
     let signals = signal::descriptor(Set::ALL).context(Stage::Stub, "signalfd")?;
+    let status = Status::new(plan.report.fd);
+    status.begin(&plan);
 
-    let mut fork = process::fork(plan.route.namespaces());
-    if plan.route == Route::Direct && matches!(fork, Err(Errno::EPERM)) {
-        plan.route = Route::Nested;
-        fork = process::fork(plan.route.namespaces());
-    }
-    let init = match fork.context(Stage::Namespaces, operation::CLONE)? {
+    let (fork, tree) = match &mut plan.level {
+        Level::Namespaces(namespaces) => (namespaces.fork()?, None),
+        Level::Domain => {
+            // Adopts what the reaper leaves, should that be killed.
+            let tree = Tree::adopt(Stage::Stub)?;
+            let fork = process::fork(CloneFlags::empty());
+            (fork.context(Stage::Stub, operation::FORK)?, Some(tree))
+        }
+    };
+    let init = match fork {
         Fork::Child => {
             // The stub must hold the only one: PID 1 sees its end so.
-            drop((receiver, signals));
+            drop((receiver, signals, tree));
             init::run(plan, sender)
         }
         Fork::Parent(pid) => pid,
@@ -55,17 +63,30 @@ pub fn run(mut plan: Plan) -> Result<i32> {
     drop((plan, sender));
 
     let is_job = terminal.is_some();
-    let mut stub = Stub { terminal, is_job, signals, receiver, workload: None };
+    let mut stub = Stub { init, terminal, is_job, signals, receiver, tree, status, workload: None };
     let followed = stub.follow();
     if followed.is_err() {
         // Without the stub there is no sandbox. PID 1 takes everything with it.
         let _ = kill(init, KnownSignal::SIGKILL);
     }
     let end = process::end_of(init).context(Stage::Stub, "waitid")?;
+    if let Some(tree) = stub.tree.take() {
+        match (end, &stub.workload) {
+            // The reaper has left the workload only. Other children are orphans of those that the
+            // caller had.
+            (End::Exited(code), Some(workload)) if code != FAILED => {
+                process::end_of(workload.pid).context(Stage::Stub, "waitid").map(drop)?;
+            }
+            _ => tree.end(None, Stage::Stub)?,
+        }
+    }
     stub.take_terminal_back();
     followed?;
     match end {
-        End::Exited(code) => Ok(code),
+        End::Exited(code) => {
+            stub.status.ended(code);
+            Ok(code)
+        }
         End::Killed(signal) => {
             Err(Error::new(Stage::Init, "PID 1", format!("was ended by signal {signal}")))
         }
@@ -91,12 +112,17 @@ struct Workload {
 }
 
 struct Stub {
+    /// PID 1 or the reaper.
+    init: Pid,
     terminal: Option<Terminal>,
     /// Whether the caller handed the terminal over as one of 0 to 2: the stub's process group is a
     /// job there.
     is_job: bool,
     signals: OwnedFd,
     receiver: Receiver,
+    /// Without a PID namespace.
+    tree: Option<Tree>,
+    status: Status,
     workload: Option<Workload>,
 }
 
@@ -105,6 +131,8 @@ impl Stub {
     fn close_others(&self) -> Result<()> {
         let mut keep = vec![2, self.signals.as_raw_fd(), self.receiver.as_fd().as_raw_fd()];
         keep.extend(self.terminal.as_ref().map(|terminal| terminal.as_fd().as_raw_fd()));
+        keep.extend(self.tree.as_ref().map(|tree| tree.as_raw_fd()));
+        keep.extend(self.status.fd().map(|status| status.as_raw_fd()));
         keep.sort_unstable();
         descriptor::close_all_but(&keep).context(Stage::Stub, "close_range")
     }
@@ -132,6 +160,11 @@ impl Stub {
                     Some(Message::Started(pid)) => {
                         self.workload = Some(Workload { pid, pidfd: None, stopped: false });
                     }
+                    Some(Message::Confined) => {
+                        self.workload
+                            .iter()
+                            .for_each(|workload| self.status.confined(workload.pid));
+                    }
                     Some(Message::Stopped(signal)) => self.follow_stop(signal)?,
                     Some(Message::Continued) => {
                         self.workload.iter_mut().for_each(|workload| workload.stopped = false);
@@ -149,10 +182,22 @@ impl Stub {
             return Ok(());
         };
         match signal.number() {
-            libc::SIGCHLD => Ok(()),
+            libc::SIGCHLD => self.reap(),
             libc::SIGCONT => self.resume(&signal),
             _ => self.send(&signal),
         }
+    }
+
+    /// Reaps what is none of the sandbox's: as PID 1 of a container, this process adopts the orphans
+    /// of everything that is executed there beside it.
+    fn reap(&self) -> Result<()> {
+        while let Some((pid, change)) = process::peek().context(Stage::Stub, "waitid")? {
+            if pid == self.init && matches!(change, Change::Ended(_)) {
+                break;
+            }
+            process::take(pid, change).context(Stage::Stub, "waitid")?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, signal: &Signal) -> Result<()> {
@@ -196,9 +241,17 @@ impl Stub {
     }
 
     fn stop(&mut self, signal: i32) -> Result<()> {
+        let this = getpid();
+        // The caller's SIGCONT came after its stop signal. The next stop signal drops it, and does
+        // so still if it comes between these two calls.
+        let continued = Signal::take(Set::EMPTY.with(libc::SIGCONT));
+        match continued.context(Stage::Stub, "sigtimedwait")? {
+            Some(signal) if !signal.is_descriptor_event() => return self.resume(&signal),
+            _ => {}
+        }
         // Pending as long as it is blocked. A message that comes from here on sends SIGCONT, which
         // takes it away again.
-        kill(getpid(), KnownSignal::SIGTSTP).context(Stage::Stub, "kill")?;
+        kill(this, KnownSignal::SIGTSTP).context(Stage::Stub, "kill")?;
         if self.receiver.ready().context(Stage::Stub, "poll")? {
             let _ = Signal::take(Set::EMPTY.with(libc::SIGTSTP));
             return Ok(());
@@ -218,7 +271,7 @@ impl Stub {
         if self.is_job && signal == libc::SIGTSTP {
             return self.continue_workload();
         }
-        kill(getpid(), KnownSignal::SIGSTOP).context(Stage::Stub, "kill")
+        kill(this, KnownSignal::SIGSTOP).context(Stage::Stub, "kill")
     }
 
     /// Makes the workload's process group the terminal's foreground one, if the stub's is.

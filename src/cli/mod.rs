@@ -13,13 +13,13 @@ use lexopt::{Arg, Parser};
 use options::{Action, Format, OPTIONS, Question, Typed};
 
 use crate::filters::{self, Arch};
-use crate::policy::Policy;
-use crate::report::{Error, Result, Stage};
+use crate::policy::{Network, Policy};
+use crate::report::{Cause, Error, Result, Stage};
 use crate::sys::descriptor;
 
 #[derive(PartialEq, Debug)]
 pub enum Request {
-    Run(Policy),
+    Run(Box<Policy>),
     /// Print this and run nothing.
     Print(Vec<u8>),
 }
@@ -69,7 +69,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Request> {
                             .value()
                             .map_err(|_| wrong(subject(), format!("expected {form}")))?;
                         let value = value.to_str().ok_or_else(|| {
-                            wrong(subject(), format!("expected {form}, not {value:?}"))
+                            wrong(subject(), format!("expected {form}, and no bytes beyond UTF-8"))
                         })?;
                         apply(&mut typed, value).map_err(|what| wrong(subject(), what))?;
                     }
@@ -104,24 +104,53 @@ fn finish(typed: Typed) -> Result<Request> {
     if typed.policy.command.is_empty() {
         return Err(wrong("COMMAND", "expected a command to run; --help shows the options"));
     }
-    Ok(Request::Run(typed.policy))
+    let network = network(typed.network)?;
+    if typed.policy.events.is_some() && network.is_none() {
+        return Err(wrong(
+            "--events",
+            "expected together with --net-allow, --net-none or --net-bind",
+        ));
+    }
+    Ok(Request::Run(Box::new(Policy { network, ..typed.policy })))
+}
+
+/// The network policy, if one of the options that make one is there.
+fn network(typed: options::Network) -> Result<Option<Network>> {
+    let options::Network { allow, bind, pins, names, none, no_hosts } = typed;
+    if none && !allow.is_empty() {
+        return Err(wrong("--net-none", "contradicts --net-allow"));
+    }
+    let more = !pins.is_empty() || names != Default::default() || no_hosts;
+    if !none && allow.is_empty() && bind.is_empty() {
+        let what = "expected together with --net-allow";
+        return if more {
+            Err(wrong("--pin, --dns-... and --no-pin-hosts", what))
+        } else {
+            Ok(None)
+        };
+    }
+    Ok(Some(Network { allow, bind, pins, names, hosts: !no_hosts }))
 }
 
 fn unexpected(error: lexopt::Error) -> Error {
-    wrong("arguments", error.to_string())
+    match error {
+        lexopt::Error::UnexpectedValue { option, .. } => wrong(option, "expected no value"),
+        _ => wrong("arguments", "cannot be read"),
+    }
 }
 
 /// Reads NUL-separated arguments to the end of a descriptor, and closes it.
 fn read_arguments(fd: RawFd) -> Result<Vec<OsString>> {
-    let failed = |what: String| wrong("--args", format!("descriptor {fd}: {what}"));
+    let failed =
+        |cause: Cause| Error::new(Stage::Options, format!("--args: descriptor {fd}"), cause);
     let inherited = descriptor::inherited(fd).ok_or_else(|| failed("is not open".into()))?;
     // A copy of its own, so that one of 0 to 2 stays open; what is beyond is closed before exec.
-    let copy = inherited.try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
+    let copy = inherited.try_clone_to_owned().map_err(|error| failed(error.into()))?;
     let mut bytes = Vec::new();
     let length = File::from(copy)
         .take(ARGS_LIMIT + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(error.into()))?;
     if length as u64 > ARGS_LIMIT {
         return Err(failed("more than 8 MiB of arguments".into()));
     }
@@ -147,19 +176,31 @@ fn answer(question: Question) -> String {
 fn help() -> String {
     let mut text = String::from(
         "sbx-init [OPTIONS] [--] COMMAND [ARG]...\n\
-         Runs COMMAND as PID 2 behind an inner boundary: new namespaces, a fresh /proc, a PID 1\n\
-         it cannot touch, no capabilities, seccomp filters. Made to be started by bubblewrap.\n\n",
+         Runs COMMAND as PID 2 behind an inner boundary that it cannot touch.\n\n",
     );
-    for option in OPTIONS {
-        let form = match option.action {
-            Action::Flag(_) => format!("--{}", option.name),
-            Action::Value(form, _) => format!("--{} {form}", option.name),
-        };
-        let _ = writeln!(text, "  {form:<24} {}", option.help);
+    let mut forms = String::new();
+    for (option, next) in OPTIONS.iter().zip(OPTIONS.iter().skip(1).map(Some).chain([None])) {
+        let _ = write!(forms, "--{}", option.name);
+        match (&option.action, next.map(|next| &next.action)) {
+            // Said once for all of a line.
+            (Action::Value(form, _), Some(Action::Value(same, _)))
+                if option.help.is_empty() && form == same => {}
+            (Action::Value(form, _), _) => _ = write!(forms, " {form}"),
+            (Action::Flag(_), _) => {}
+        }
+        if option.help.is_empty() {
+            forms.push_str(", ");
+            continue;
+        }
+        // Help that does not fit beside the options stands below them.
+        match forms.len() {
+            0..=39 => _ = writeln!(text, "  {forms:<39} {}", option.help),
+            _ => _ = writeln!(text, "  {forms}\n  {:39} {}", "", option.help),
+        }
+        forms.clear();
     }
     text.push_str(
-        "\nExit status: COMMAND's own; 128+n if signal n ended it; 127 not found; 126 cannot be\n\
-         executed; 125 if sbx-init itself failed.\n",
+        "\nExit status: COMMAND's, or 128+signal; 127 not found; 126 not executable; 125 own failure.\n",
     );
     text
 }
@@ -169,7 +210,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
-    use crate::policy::Proc;
+    use crate::policy::{FileAccess, Proc, Scopes};
 
     fn parse_words(words: &[&str]) -> Result<Request> {
         parse(std::iter::once("sbx-init").chain(words.iter().copied()).map(Into::into).collect())
@@ -177,7 +218,7 @@ mod tests {
 
     fn run(words: &[&str]) -> Policy {
         match parse_words(words) {
-            Ok(Request::Run(policy)) => policy,
+            Ok(Request::Run(policy)) => *policy,
             other => panic!("{words:?}: {other:?}"),
         }
     }
@@ -205,9 +246,35 @@ mod tests {
 
     #[test]
     fn values_stand_behind_a_space_or_an_equals_sign() {
-        assert_eq!(run(&["--proc", "hide", "a"]).proc, Proc::Hide);
-        assert_eq!(run(&["--proc=keep", "a"]).proc, Proc::Keep);
+        assert_eq!(run(&["--proc", "hide", "a"]).proc, Some(Proc::Hide));
+        assert_eq!(run(&["--proc=keep", "a"]).proc, Some(Proc::Keep));
         assert_eq!(run(&["--keep-fd", "3,5", "--keep-fd=9", "a"]).keep_fds, [3, 5, 9]);
+    }
+
+    #[test]
+    fn landlock_rules_add_up() {
+        let rules = run(&[
+            "--ro=/a,/b",
+            "--rwx",
+            "/c",
+            "--connect-tcp",
+            "80,443",
+            "--connect-tcp=0",
+            "--scope=none",
+            "a",
+        ])
+        .rules;
+        let access = |write, execute| FileAccess { write, execute };
+        assert_eq!(
+            rules.files,
+            [
+                ("/a".into(), access(false, false)),
+                ("/b".into(), access(false, false)),
+                ("/c".into(), access(true, true))
+            ]
+        );
+        assert_eq!((&*rules.connect_tcp, &*rules.bind_tcp), (&[80, 443, 0][..], &[][..]));
+        assert_eq!(rules.scopes, Some(Scopes { signal: false, abstract_unix: false }));
     }
 
     #[test]
@@ -235,6 +302,11 @@ mod tests {
             (&["--prok", "a"], &["--prok", "no such option"]),
             (&["-x", "a"], &["-x", "no such option"]),
             (&["--print-filter", "none"], &["--print-filter", "families", "none"]),
+            (&["--ro", "/a,,/b", "a"], &["--ro", "expected paths", "/a,,/b"]),
+            (&["--connect-tcp", "http", "a"], &["--connect-tcp", "port numbers", "http"]),
+            (&["--bind-tcp", "65536", "a"], &["--bind-tcp", "65535"]),
+            (&["--scope", "ptrace", "a"], &["--scope", "abstract-unix or none", "ptrace"]),
+            (&["--scope", "none,signal", "a"], &["--scope", "none,signal"]),
             (&["--arch", "arm", "a"], &["--arch", "aarch64", "arm"]),
             (&["--format", "bpf", "a"], &["--format", "--print-filter"]),
         ] {
@@ -252,7 +324,8 @@ mod tests {
         assert!(help.lines().count() <= 24, "{help}");
         assert!(help.lines().all(|line| line.len() <= 90), "{help}");
         for option in OPTIONS {
-            assert!(help.contains(&format!("--{} ", option.name)), "{}", option.name);
+            let named = |end| help.contains(&format!("--{}{end}", option.name));
+            assert!(named(' ') || named(','), "{}", option.name);
         }
     }
 }

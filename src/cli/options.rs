@@ -1,15 +1,17 @@
 //! The one table of options, from which the parser and the help are made.
 
-use std::ffi::OsString;
 use std::os::fd::RawFd;
 
 use crate::filters::Arch;
-use crate::policy::{Isolation, Policy, Proc};
+use crate::network::pins;
+use crate::network::rule::{Bind, Pin, Rule};
+use crate::policy::{Events, FileAccess, Isolation, Policy, Proc, Scopes};
 
 /// What was typed, option by option.
 #[derive(Default)]
 pub struct Typed {
     pub policy: Policy,
+    pub network: Network,
     /// Answer this instead of running anything.
     pub question: Option<Question>,
     pub print_filter: Option<String>,
@@ -17,6 +19,17 @@ pub struct Typed {
     pub format: Format,
     /// Read more arguments from this descriptor, now.
     pub splice: Option<RawFd>,
+}
+
+/// The options of the network policy, of which each can be the first.
+#[derive(Default)]
+pub struct Network {
+    pub allow: Vec<Rule>,
+    pub bind: Vec<Bind>,
+    pub pins: Vec<Pin>,
+    pub names: pins::Options,
+    pub none: bool,
+    pub no_hosts: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +55,7 @@ pub enum Action {
 pub struct Opt {
     pub name: &'static str,
     pub action: Action,
+    /// Empty: that of the next option, on whose line this one stands.
     pub help: &'static str,
 }
 
@@ -50,30 +64,118 @@ use Action::{Flag, Value};
 pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "isolation",
-        action: Value("namespaces", |typed, value| {
-            typed.policy.isolation = one_of(value, &[("namespaces", Isolation::Namespaces)])?;
+        action: Value("namespaces|domain|auto", |typed, value| {
+            let values = [
+                ("namespaces", Isolation::Namespaces),
+                ("domain", Isolation::Domain),
+                ("auto", Isolation::Auto),
+            ];
+            typed.policy.isolation = one_of(value, &values)?;
             Ok(())
         }),
-        help: "new user, PID and mount namespaces (default)",
+        help: "namespaces (default), Landlock only, what works",
     },
     Opt {
         name: "proc",
         action: Value("fresh|keep|hide", |typed, value| {
             let values = [("fresh", Proc::Fresh), ("keep", Proc::Keep), ("hide", Proc::Hide)];
-            typed.policy.proc = one_of(value, &values)?;
+            typed.policy.proc = Some(one_of(value, &values)?);
             Ok(())
         }),
-        help: "/proc: a new one (default), the caller's, or none",
+        help: "/proc: new (default), the caller's, or none",
     },
     Opt {
         name: "deny",
         action: Value("GROUP[,...]", |typed, value| set_groups(typed, value, true)),
-        help: "turn filter groups on (see --list-filters)",
+        help: "",
     },
     Opt {
         name: "allow",
         action: Value("GROUP[,...]", |typed, value| set_groups(typed, value, false)),
-        help: "turn filter groups off",
+        help: "turn filter groups on or off",
+    },
+    Opt {
+        name: "ro",
+        action: Value("PATH[,...]", |typed, value| add_files(typed, value, false, false)),
+        help: "",
+    },
+    Opt {
+        name: "rox",
+        action: Value("PATH[,...]", |typed, value| add_files(typed, value, false, true)),
+        help: "",
+    },
+    Opt {
+        name: "rw",
+        action: Value("PATH[,...]", |typed, value| add_files(typed, value, true, false)),
+        help: "",
+    },
+    Opt {
+        name: "rwx",
+        action: Value("PATH[,...]", |typed, value| add_files(typed, value, true, true)),
+        help: "the only files to read, write or execute",
+    },
+    Opt {
+        name: "connect-tcp",
+        action: Value("PORT[,...]", |typed, value| {
+            add_ports(&mut typed.policy.rules.connect_tcp, value)
+        }),
+        help: "",
+    },
+    Opt {
+        name: "bind-tcp",
+        action: Value("PORT[,...]", |typed, value| {
+            add_ports(&mut typed.policy.rules.bind_tcp, value)
+        }),
+        help: "the only TCP ports, of any address; and no UDP",
+    },
+    Opt {
+        name: "scope",
+        action: Value("signal,abstract-unix|none", |typed, value| {
+            typed.policy.rules.scopes = Some(scopes(value)?);
+            Ok(())
+        }),
+        help: "what stays inside (default: both, if Linux can)",
+    },
+    Opt {
+        name: "best-effort",
+        action: Flag(|typed| typed.policy.rules.best_effort = true),
+        help: "report what this kernel's Landlock lacks",
+    },
+    Opt {
+        name: "net-allow",
+        action: Value("[udp://]TARGET:PORTS", |typed, value| {
+            typed.network.allow.push(Rule::parse(value)?);
+            Ok(())
+        }),
+        help: "the only destinations: names are pinned now",
+    },
+    Opt { name: "net-none", action: Flag(|typed| typed.network.none = true), help: "" },
+    Opt {
+        name: "net-bind",
+        action: Value("ADDR:PORTS", |typed, value| {
+            typed.network.bind.push(Bind::parse(value)?);
+            Ok(())
+        }),
+        help: "no destination; what may be bound",
+    },
+    Opt {
+        name: "pin",
+        action: Value("NAME=ADDR[,...]", |typed, value| {
+            typed.network.pins.push(Pin::parse(value)?);
+            Ok(())
+        }),
+        help: "",
+    },
+    Opt {
+        name: "no-pin-hosts",
+        action: Flag(|typed| typed.network.no_hosts = true),
+        help: "a name's addresses; leave /etc/hosts alone",
+    },
+    Opt { name: "dns-private", action: Flag(|typed| typed.network.names.private = true), help: "" },
+    Opt {
+        name: "dns-optional",
+        action: Flag(|typed| typed.network.names.optional = true),
+        help: "names may be private addresses; or no address",
     },
     Opt {
         name: "keep-fd",
@@ -99,9 +201,29 @@ pub const OPTIONS: &[Opt] = &[
         help: "end when the caller's process ends",
     },
     Opt {
+        name: "status-fd",
+        action: Value("N", |typed, value| {
+            typed.policy.status_fd = Some(descriptor(value)?);
+            Ok(())
+        }),
+        help: "write setup, child-pid, exit-code as JSON lines",
+    },
+    Opt {
+        name: "events-fd",
+        action: Value("N", |typed, value| {
+            set_events(typed, Events::Descriptor(descriptor(value)?))
+        }),
+        help: "",
+    },
+    Opt {
+        name: "events",
+        action: Value("FILE", |typed, value| set_events(typed, Events::File(value.into()))),
+        help: "write each denied network call as a JSON line",
+    },
+    Opt {
         name: "list-filters",
         action: Flag(|typed| typed.question = Some(Question::ListFilters)),
-        help: "print the filter groups and their defaults",
+        help: "",
     },
     Opt {
         name: "print-filter",
@@ -109,7 +231,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.print_filter = Some(value.to_owned());
             Ok(())
         }),
-        help: "print a group's program; `default` is the merged one",
+        help: "print the filter groups; the program of one",
     },
     Opt {
         name: "arch",
@@ -118,7 +240,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.arch = Some(arch.ok_or_else(|| expected("x86_64 or aarch64", value))?);
             Ok(())
         }),
-        help: "... for this architecture (default: this machine's)",
+        help: "",
     },
     Opt {
         name: "format",
@@ -126,17 +248,13 @@ pub const OPTIONS: &[Opt] = &[
             typed.format = one_of(value, &[("asm", Format::Asm), ("bpf", Format::Bpf)])?;
             Ok(())
         }),
-        help: "... to read (default), or raw for bwrap --seccomp",
+        help: "... for reading (asm), or for bwrap --seccomp",
     },
-    Opt {
-        name: "help",
-        action: Flag(|typed| typed.question = Some(Question::Help)),
-        help: "print this",
-    },
+    Opt { name: "help", action: Flag(|typed| typed.question = Some(Question::Help)), help: "" },
     Opt {
         name: "version",
         action: Flag(|typed| typed.question = Some(Question::Version)),
-        help: "print the version",
+        help: "print this, or the version",
     },
 ];
 
@@ -144,8 +262,8 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     OPTIONS.iter().find(|option| option.name == name)
 }
 
-fn expected(what: &str, value: impl Into<OsString>) -> String {
-    format!("expected {what}, not {:?}", value.into())
+fn expected(what: &str, value: &str) -> String {
+    format!("expected {what}, not \"{value}\"")
 }
 
 fn one_of<T: Copy>(value: &str, values: &[(&str, T)]) -> Result<T, String> {
@@ -159,6 +277,45 @@ fn descriptor(value: &str) -> Result<RawFd, String> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|_| digits);
     number.ok_or_else(|| expected("a file descriptor number", value))
+}
+
+/// A path cannot contain a comma.
+fn add_files(typed: &mut Typed, value: &str, write: bool, execute: bool) -> Result<(), String> {
+    for path in value.split(',') {
+        if path.is_empty() {
+            return Err(expected("paths", value));
+        }
+        typed.policy.rules.files.push((path.into(), FileAccess { write, execute }));
+    }
+    Ok(())
+}
+
+fn add_ports(ports: &mut Vec<u16>, value: &str) -> Result<(), String> {
+    for number in value.split(',') {
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        let port = number.parse().ok().filter(|_| digits);
+        ports.push(port.ok_or_else(|| expected("port numbers up to 65535", value))?);
+    }
+    Ok(())
+}
+
+fn scopes(value: &str) -> Result<Scopes, String> {
+    let mut scopes = Scopes { signal: false, abstract_unix: false };
+    for name in value.split(',').filter(|_| value != "none") {
+        match name {
+            "signal" => scopes.signal = true,
+            "abstract-unix" => scopes.abstract_unix = true,
+            _ => return Err(expected("signal, abstract-unix or none", value)),
+        }
+    }
+    Ok(scopes)
+}
+
+fn set_events(typed: &mut Typed, events: Events) -> Result<(), String> {
+    match typed.policy.events.replace(events) {
+        None => Ok(()),
+        Some(_) => Err("expected once".to_owned()),
+    }
 }
 
 fn set_groups(typed: &mut Typed, value: &str, on: bool) -> Result<(), String> {

@@ -1,12 +1,12 @@
 //! Capabilities: none, in all five sets, where CAP_SETPCAP lets the bounding set be emptied.
 
-use caps::{CapSet, Capability};
-use nix::errno::Errno;
+// Its sets are hash sets: 7 kB of code, and a call for random numbers.
+use caps::Capability;
 use nix::sys::prctl;
 
 use super::separation::Separated;
 use crate::report::{Context, Error, Result, Stage};
-use crate::sys::privilege;
+use crate::sys::privilege::{self, Capabilities};
 
 /// No capability is held, and no_new_privs keeps it so over execve.
 pub struct Powerless(());
@@ -16,9 +16,7 @@ pub struct Powerless(());
 const SECUREBITS: libc::c_ulong = 0b1110_1111;
 
 pub fn empty(_: Separated) -> Result<Powerless> {
-    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)
-        .map_err(|_| failed(Stage::Confine, "capget"))?
-    {
+    if holds(Capability::CAP_SETPCAP, Stage::Confine)? {
         privilege::empty_bounding_set().context(Stage::Confine, "PR_CAPBSET_DROP")?;
         privilege::add_securebits(SECUREBITS).context(Stage::Confine, "PR_SET_SECUREBITS")?;
     }
@@ -34,13 +32,27 @@ pub fn empty(_: Separated) -> Result<Powerless> {
 
 /// Empties the sets that a process acts with: ambient, effective, permitted, inheritable.
 pub fn drop_held(stage: Stage) -> Result<()> {
-    caps::clear(None, CapSet::Ambient).map_err(|_| failed(stage, "PR_CAP_AMBIENT"))?;
-    // Clearing permitted clears effective too.
-    caps::clear(None, CapSet::Permitted).map_err(|_| failed(stage, "capset"))?;
-    caps::clear(None, CapSet::Inheritable).map_err(|_| failed(stage, "capset"))
+    drop_held_but(0, stage)
 }
 
-/// caps gives prose; the errno of its system call is still there.
-fn failed(stage: Stage, operation: &'static str) -> Error {
-    Error::new(stage, operation, Errno::last())
+/// The same, but keeps the capability to trace, if it is held: a process of the workload's that is
+/// not dumpable would else have no call served.
+pub fn drop_held_but_trace(stage: Stage) -> Result<()> {
+    drop_held_but(Capability::CAP_SYS_PTRACE.bitmask(), stage)
+}
+
+fn drop_held_but(kept: u64, stage: Stage) -> Result<()> {
+    privilege::clear_ambient().context(stage, "PR_CAP_AMBIENT")?;
+    let held = match kept {
+        0 => 0,
+        _ => privilege::capabilities().context(stage, "capget")?.permitted & kept,
+    };
+    let left = Capabilities { effective: held, permitted: held, inheritable: 0 };
+    privilege::set_capabilities(left).context(stage, "capset")
+}
+
+/// Whether this process can act with a capability.
+pub fn holds(capability: Capability, stage: Stage) -> Result<bool> {
+    let held = privilege::capabilities().context(stage, "capget")?;
+    Ok(held.effective & capability.bitmask() != 0)
 }

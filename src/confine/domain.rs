@@ -1,38 +1,23 @@
-//! The workload's Landlock domain.
+//! The workload's Landlock domain: see [`crate::plan::domain`].
 
-use landlock::{
-    CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetError, RulesetStatus,
-    Scope,
-};
+use landlock::{RulesetError, RulesetStatus};
+use nix::errno::Errno;
 
 use super::capabilities::Powerless;
+use crate::plan::domain::Domain;
 use crate::report::{Error, Result, Stage};
 
-/// The process is in the domain, if this kernel has one.
+/// The process is in the domain, if there is one.
 pub struct Fenced(());
 
-/// A domain without rules: it takes signals and abstract unix sockets of everything outside away,
-/// and with them, as every domain does, ptrace and /proc/PID/mem. It handles no file access, which
-/// would forbid mount(2) and so break containers inside.
-pub struct Domain(RulesetCreated);
-
-/// None where the kernel has no scopes: they came with ABI 6, Linux 6.12.
-pub fn scoped() -> Result<Option<Domain>> {
-    let failed = |error: RulesetError| Error::new(Stage::Plan, "landlock", error.to_string());
-    let scopes = Scope::Signal | Scope::AbstractUnixSocket;
-    match Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(scopes) {
-        Ok(ruleset) => ruleset.create().map(|created| Some(Domain(created))).map_err(failed),
-        Err(RulesetError::Scope(_)) => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
-}
-
 pub fn enter(_: Powerless, domain: Option<Domain>) -> Result<Fenced> {
-    if let Some(Domain(ruleset)) = domain {
-        let failed = |what: String| Error::new(Stage::Confine, "landlock_restrict_self", what);
-        let status = ruleset.restrict_self().map_err(|error| failed(error.to_string()))?;
+    if let Some(domain) = domain {
+        const RESTRICT: &str = "landlock_restrict_self";
+        // The crate gives prose; the errno of its system call is still there.
+        let failed = |_: RulesetError| Error::new(Stage::Confine, RESTRICT, Errno::last());
+        let status = domain.create()?.restrict_self().map_err(failed)?;
         if status.ruleset != RulesetStatus::FullyEnforced {
-            return Err(failed("not all of it is enforced".into()));
+            return Err(Error::new(Stage::Confine, RESTRICT, "not all of it is enforced"));
         }
     }
     Ok(Fenced(()))

@@ -56,10 +56,10 @@ fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
 }
 
 /// Returns only if the command cannot be executed: the error carries 126 or 127.
-pub fn execute(_: Sealed, mut program: Program) -> Result<Infallible> {
+pub fn execute(_: Sealed, program: &mut Program) -> Result<Infallible> {
     let searched = !program.name.to_bytes().contains(&b'/');
     let (mut error, mut denied) = (Errno::ENOENT, false);
-    for path in program.candidates {
+    for path in std::mem::take(&mut program.candidates) {
         error = process::execute(&path, &program.arguments);
         if error == Errno::ENOEXEC {
             program.script.replace(1, path);

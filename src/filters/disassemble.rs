@@ -8,8 +8,11 @@ const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_ARGS: u32 = 16;
 
-/// `names` maps system call numbers to names.
-pub fn disassemble(program: &[SockFilter], names: &[(u32, &str)]) -> String {
+/// `name_of` gives the name of a system call's number, if it is known.
+pub fn disassemble(
+    program: &[SockFilter],
+    name_of: impl Fn(u32) -> Option<&'static str>,
+) -> String {
     let mut text = String::new();
     // What the accumulator holds, from the last load above: the programs have no other use of it.
     let mut loaded = u32::MAX;
@@ -35,6 +38,7 @@ pub fn disassemble(program: &[SockFilter], names: &[(u32, &str)]) -> String {
                 0x7fff_0000 => writeln!(text, "ret  ALLOW"),
                 0x8000_0000 => writeln!(text, "ret  KILL_PROCESS"),
                 0x7fc0_0000 => writeln!(text, "ret  USER_NOTIF"),
+                0x0005_0000 if k & 0xffff == 0 => writeln!(text, "ret  ERRNO 0"),
                 0x0005_0000 => {
                     writeln!(
                         text,
@@ -53,8 +57,7 @@ pub fn disassemble(program: &[SockFilter], names: &[(u32, &str)]) -> String {
                     _ => "?",
                 };
                 let _ = write!(text, "{compare:<4} {k:#x}");
-                let name = names.iter().find(|(number, _)| loaded == OFFSET_NR && *number == k);
-                if let Some((_, name)) = name {
+                if let Some(name) = name_of(k).filter(|_| loaded == OFFSET_NR) {
                     let _ = write!(text, " {name}");
                 }
                 writeln!(text, ", {}, {}", to(jt.into()), to(jf.into()))

@@ -1,4 +1,5 @@
-//! The filter groups: which calls are denied, as programs compiled by `build.rs`.
+//! The filters: which calls are denied and which the supervisor is asked about, as programs
+//! compiled by `build.rs`.
 
 mod disassemble;
 
@@ -37,7 +38,7 @@ impl Arch {
 
 /// Whether a group is on where the caller says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Default {
+enum Standard {
     Always,
     On,
     Off,
@@ -45,7 +46,7 @@ enum Default {
 
 struct Group {
     name: &'static str,
-    default: Default,
+    default: Standard,
     denies: &'static str,
     /// In the order of [`Arch`].
     programs: [&'static [SockFilter]; 2],
@@ -55,14 +56,14 @@ macro_rules! group {
     ($name:literal, $default:ident, $x86_64:ident, $aarch64:ident, $denies:literal) => {
         Group {
             name: $name,
-            default: Default::$default,
+            default: Standard::$default,
             denies: $denies,
             programs: [&compiled::$x86_64, &compiled::$aarch64],
         }
     };
 }
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 16] = [
     group!("io-uring", Always, IO_URING_X86_64, IO_URING_AARCH64, "io_uring"),
     group!(
         "families",
@@ -80,7 +81,29 @@ const GROUPS: [Group; 10] = [
         KEYS_AARCH64,
         "the kernel's keyrings: add_key, request_key, keyctl"
     ),
-    group!("udp", Off, UDP_X86_64, UDP_AARCH64, "internet sockets but TCP; TCP fast open"),
+    group!("udp", Off, UDP_X86_64, UDP_AARCH64, "internet sockets but TCP; what fast-open denies"),
+    group!(
+        "fast-open",
+        Off,
+        FAST_OPEN_X86_64,
+        FAST_OPEN_AARCH64,
+        "TCP connections made by a send: MSG_FASTOPEN"
+    ),
+    group!("ulp", Off, ULP_X86_64, ULP_AARCH64, "TCP sockets made those of another protocol"),
+    group!(
+        "reroute",
+        Off,
+        REROUTE_X86_64,
+        REROUTE_AARCH64,
+        "sending elsewhere than addresses say: device, source route"
+    ),
+    group!(
+        "icmp-errors",
+        Off,
+        ICMP_ERRORS_X86_64,
+        ICMP_ERRORS_AARCH64,
+        "reading what ICMP errors quote (setting IP_RECVERR does nothing)"
+    ),
     group!("userns", Off, USERNS_X86_64, USERNS_AARCH64, "new user namespaces; setns"),
     group!(
         "kernel",
@@ -90,58 +113,136 @@ const GROUPS: [Group; 10] = [
         "bpf, perf, userfaultfd, modules, keys, the mount API, ..."
     ),
     group!("trace", Off, TRACE_X86_64, TRACE_AARCH64, "ptrace and reading other processes"),
+    group!("limits", Off, LIMITS_X86_64, LIMITS_AARCH64, "new limits for other processes"),
     group!("memfd", Off, MEMFD_X86_64, MEMFD_AARCH64, "executing what is in no file"),
+    group!(
+        "listener",
+        Off,
+        LISTENER_X86_64,
+        LISTENER_AARCH64,
+        "becoming a supervisor; new limits for other processes"
+    ),
 ];
 
 /// All groups that are on where the caller says nothing, in one program.
 const MERGED: [&[SockFilter]; 2] = [&compiled::DEFAULT_X86_64, &compiled::DEFAULT_AARCH64];
 
-/// A set of groups, in the order of [`GROUPS`].
+/// The programs that ask the supervisor about calls instead of denying them.
+///
+/// They are installed beside the groups: of all programs' answers the kernel takes the one that
+/// allows least, and an errno allows less than a notification. So what a group denies stays denied
+/// and never reaches the supervisor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Groups([bool; GROUPS.len()]);
+pub enum Notify {
+    /// `listen`: Landlock's bind rules do not see that it takes a port where `bind` did not.
+    Listen,
+    /// `connect`, `bind`, `listen`.
+    Tcp,
+    /// These, each send that may have an address, and the creation of datagram sockets: the
+    /// supervisor makes them, with a filter for what they receive. Never a plain `send`, nor any
+    /// `recv`, `read` or `write`.
+    Udp,
+    /// As `Tcp`, and the creation of all internet sockets, for where pidfd_getfd is refused.
+    BrokerTcp,
+    BrokerUdp,
+}
 
-impl std::default::Default for Groups {
-    fn default() -> Self {
-        Self(GROUPS.each_ref().map(|group| group.default != Default::Off))
+impl Notify {
+    const ALL: [Self; 5] = [Self::Listen, Self::Tcp, Self::Udp, Self::BrokerTcp, Self::BrokerUdp];
+
+    /// Its name for `--print-filter`, and its programs in the order of [`Arch`].
+    fn compiled(self) -> (&'static str, [&'static [SockFilter]; 2]) {
+        use compiled as c;
+        match self {
+            Self::Listen => {
+                ("notify-listen", [&c::NOTIFY_LISTEN_X86_64, &c::NOTIFY_LISTEN_AARCH64])
+            }
+            Self::Tcp => ("notify-tcp", [&c::NOTIFY_TCP_X86_64, &c::NOTIFY_TCP_AARCH64]),
+            Self::Udp => ("notify-udp", [&c::NOTIFY_UDP_X86_64, &c::NOTIFY_UDP_AARCH64]),
+            Self::BrokerTcp => {
+                ("notify-broker-tcp", [&c::NOTIFY_BROKER_TCP_X86_64, &c::NOTIFY_BROKER_TCP_AARCH64])
+            }
+            Self::BrokerUdp => {
+                ("notify-broker-udp", [&c::NOTIFY_BROKER_UDP_X86_64, &c::NOTIFY_BROKER_UDP_AARCH64])
+            }
+        }
+    }
+
+    pub fn program(self, arch: Arch) -> &'static [SockFilter] {
+        self.compiled().1[arch as usize]
     }
 }
+
+/// What was asked of each group, in the order of [`GROUPS`]: on, off, or nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Groups([Option<bool>; GROUPS.len()]);
 
 impl Groups {
     /// Turns the named group on or off, or says what is wrong with that.
     pub fn set(&mut self, name: &str, on: bool) -> Result<(), String> {
         let index = index(name)?;
-        if GROUPS[index].default == Default::Always && !on {
+        if GROUPS[index].default == Standard::Always && !on {
             return Err(format!("{name} is always denied"));
         }
-        self.0[index] = on;
+        self.0[index] = Some(on);
         Ok(())
     }
 
-    pub fn contains(&self, name: &str) -> bool {
-        index(name).is_ok_and(|index| self.0[index])
+    /// Turns a group on, unless it was asked to be off.
+    pub fn suggest(&mut self, name: &str) {
+        if let Ok(index) = index(name) {
+            self.0[index].get_or_insert(true);
+        }
     }
 
-    /// The programs to install: one for the default set, else one each.
+    /// Turns a group on, or gives the error if it was asked to be off; `of` says what needs it.
+    pub fn require(&mut self, name: &str, of: &str) -> Result<(), String> {
+        self.suggest(name);
+        match self.contains(name) {
+            true => Ok(()),
+            false => Err(format!("{of} needs the group {name}: leave --allow {name} out")),
+        }
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        index(name).is_ok_and(|index| self.effective()[index])
+    }
+
+    fn effective(&self) -> [bool; GROUPS.len()] {
+        let mut effective = GROUPS.each_ref().map(|group| group.default != Standard::Off);
+        for (on, asked) in effective.iter_mut().zip(self.0) {
+            *on = asked.unwrap_or(*on);
+        }
+        effective
+    }
+
+    /// The programs to install: one for the default set, and one for each other group; without the
+    /// whole default set, one for each.
     pub fn programs(&self) -> Vec<&'static [SockFilter]> {
         let arch = Arch::NATIVE as usize;
-        if *self == Self::default() {
-            return vec![MERGED[arch]];
-        }
-        let chosen = GROUPS.iter().zip(self.0).filter(|(_, on)| *on);
-        chosen.map(|(group, _)| group.programs[arch]).collect()
+        let chosen = || GROUPS.iter().zip(self.effective());
+        let merged = chosen().all(|(group, on)| on || group.default == Standard::Off);
+        let single =
+            chosen().filter(|(group, on)| *on && !(merged && group.default != Standard::Off));
+        let mut programs = if merged { vec![MERGED[arch]] } else { Vec::new() };
+        programs.extend(single.map(|(group, _)| group.programs[arch]));
+        programs
     }
 }
 
 fn index(name: &str) -> Result<usize, String> {
     GROUPS.iter().position(|group| group.name == name).ok_or_else(|| {
         let names = GROUPS.each_ref().map(|group| group.name).join(", ");
-        format!("expected one of {names}, not {name:?}")
+        format!("expected one of {names}, not \"{name}\"")
     })
 }
 
 fn program(name: &str, arch: Arch) -> Result<&'static [SockFilter], String> {
     if name == "default" {
         return Ok(MERGED[arch as usize]);
+    }
+    if let Some(notify) = Notify::ALL.into_iter().find(|notify| notify.compiled().0 == name) {
+        return Ok(notify.program(arch));
     }
     Ok(GROUPS[index(name)?].programs[arch as usize])
 }
@@ -150,27 +251,27 @@ fn program(name: &str, arch: Arch) -> Result<&'static [SockFilter], String> {
 pub fn list() -> String {
     GROUPS.iter().fold(String::new(), |mut text, group| {
         let default = match group.default {
-            Default::Always => "always",
-            Default::On => "on",
-            Default::Off => "off",
+            Standard::Always => "always",
+            Standard::On => "on",
+            Standard::Off => "off",
         };
-        let _ = writeln!(text, "{:<9} {default:<7} {}", group.name, group.denies);
+        let _ = writeln!(text, "{:<11} {default:<7} {}", group.name, group.denies);
         text
     })
 }
 
-/// The raw program of a group, or of `default`: an array of `struct sock_filter`.
+/// The raw program of a group, of `default` or of a [`Notify`]: an array of `struct sock_filter`.
 pub fn raw(name: &str, arch: Arch) -> Result<&'static [u8], String> {
     program(name, arch).map(seccomp::bytes)
 }
 
 /// The same for a reader.
 pub fn readable(name: &str, arch: Arch) -> Result<String, String> {
-    let names: &[(u32, &str)] = match arch {
-        Arch::X86_64 => &compiled::NAMES_X86_64,
-        Arch::Aarch64 => &compiled::NAMES_AARCH64,
+    let name_of = |number: u32| {
+        let numbered = |numbers: [i16; 2]| i64::from(numbers[arch as usize]) == i64::from(number);
+        compiled::NAMES.iter().find(|(_, numbers)| numbered(*numbers)).map(|(name, _)| *name)
     };
-    program(name, arch).map(|program| disassemble::disassemble(program, names))
+    program(name, arch).map(|program| disassemble::disassemble(program, name_of))
 }
 
 #[cfg(test)]
@@ -182,7 +283,7 @@ mod tests {
         for (arch, merged) in MERGED.iter().enumerate() {
             let members: Vec<_> = GROUPS
                 .iter()
-                .filter(|group| group.default != Default::Off)
+                .filter(|group| group.default != Standard::Off)
                 .map(|group| group.programs[arch].len())
                 .collect();
             assert!(members.iter().all(|len| *len < merged.len()));
@@ -206,10 +307,24 @@ mod tests {
     }
 
     #[test]
-    fn one_program_for_the_default_set_and_one_each_otherwise() {
+    fn one_program_for_the_default_set_and_one_for_each_group_beside_it() {
         let mut groups = Groups::default();
         assert_eq!(groups.programs().len(), 1);
         groups.set("trace", true).unwrap();
-        assert_eq!(groups.programs().len(), 6);
+        assert_eq!(groups.programs().len(), 2);
+        groups.set("unix", false).unwrap();
+        assert_eq!(groups.programs().len(), 5);
+    }
+
+    #[test]
+    fn what_is_needed_cannot_be_allowed_and_what_is_suggested_can() {
+        let mut groups = Groups::default();
+        groups.set("udp", false).unwrap();
+        groups.suggest("udp");
+        assert!(!groups.contains("udp"));
+        let message = groups.require("udp", "--this").unwrap_err();
+        assert!(message.contains("--this") && message.contains("--allow udp"), "{message}");
+        groups.require("trace", "--this").unwrap();
+        assert!(groups.contains("trace"));
     }
 }

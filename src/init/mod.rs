@@ -1,54 +1,142 @@
-//! PID 1 of the workload's PID namespace: sets the namespaces up, starts the workload, reaps, and
-//! ends with it. The kernel then kills whatever is left in the namespace.
+//! The process above the workload: sets the boundary up, starts the workload, reaps, and ends with
+//! it. With namespaces it is their PID 1, and the kernel then kills whatever is left there; without,
+//! it does that itself.
 
-use std::os::fd::AsRawFd;
+pub mod reap;
+pub mod tree;
 
-use nix::errno::Errno;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
+
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setpgid};
 
-use crate::confine::{self, capabilities};
-use crate::namespaces::id_map::{self, Procfs};
-use crate::namespaces::{mounts, proc};
-use crate::plan::{Plan, Route};
+use crate::confine::{self, Confinement, capabilities};
+use crate::namespaces::Route;
+use crate::notify::{Handover, Prepared, Supervisor};
+use crate::plan::domain::SCOPES_ABI;
+use crate::plan::{Level, Plan};
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::channel::Sender;
-use crate::sys::descriptor;
-use crate::sys::process::{self, Change, End, Fork};
+use crate::sys::process::{self, Fork};
 use crate::sys::signal::{self, Set};
+use crate::sys::terminal::Terminal;
+use crate::sys::{descriptor, thread};
+use reap::Reaper;
+use tree::Tree;
 
-/// Runs as PID 1, and ends with the workload's exit status.
+/// Runs as PID 1, or as the reaper, and ends with the workload's exit status.
 pub fn run(plan: Plan, sender: Sender) -> ! {
     process::exit(start(plan, sender).unwrap_or_else(|error| error.print()))
 }
 
-fn start(plan: Plan, sender: Sender) -> Result<i32> {
-    end_with_stub(&sender)?;
-    // The workload's own user namespace is mapped when this /proc may be covered.
-    let held = match plan.route {
-        Route::Nested => {
-            id_map::write_own(&Procfs::Current, plan.ids)?;
-            None
+fn start(mut plan: Plan, sender: Sender) -> Result<i32> {
+    let (procfs, tree) = match &plan.level {
+        Level::Namespaces(namespaces) => {
+            end_with_stub(&sender)?;
+            (namespaces.set_up()?, None)
         }
-        Route::Direct if plan.own_user_namespace => Some(Procfs::hold()?),
-        Route::Direct => None,
+        Level::Domain => (None, Some(adopt(plan.report.abi)?)),
     };
-    mounts::make_private()?;
-    proc::set_up(&plan)?;
+    let own_user_namespace =
+        matches!(&plan.level, Level::Namespaces(namespaces) if namespaces.route == Route::Nested);
+    // With default dispositions the kernel drops whatever the workload sends to its PID 1. SIGCHLD
+    // is polled for. A reaper is no PID 1.
+    let blocked = if tree.is_some() { Set::ALL } else { Set::EMPTY.with(libc::SIGCHLD) };
+    let changes = Set::EMPTY.with(libc::SIGCHLD);
+    let changes = signal::descriptor(changes).context(Stage::Init, "signalfd")?;
+    let supervision = plan.supervision.take();
+    let prepared = supervision.map(|asked| Prepared::new(asked, &plan.level)).transpose()?;
+    let handover = prepared.as_ref().map(|_| Handover::new()).transpose()?;
+    // The kernel answers those of the stub's process group.
+    plan.terminal = plan.terminal.take().filter(Terminal::is_ours);
+    if tree.is_some() {
+        leave_group()?;
+    }
 
-    let workload = match process::fork(CloneFlags::empty()).context(Stage::Init, operation::FORK)? {
-        Fork::Child => confine::run(plan, held, &sender),
+    // The listener that the workload opens must appear here, too.
+    let shared = match handover {
+        Some(_) => CloneFlags::CLONE_FILES,
+        None => CloneFlags::empty(),
+    };
+    let workload = match process::fork(shared).context(Stage::Init, operation::FORK)? {
+        Fork::Child => {
+            // To drop it would close it for the parent, too.
+            std::mem::forget(prepared);
+            confine::run(Confinement { plan, procfs, handover }, &sender)
+        }
         Fork::Parent(pid) => pid,
     };
-    drop((plan, held));
-    capabilities::drop_held(Stage::Init)?;
-    // What the workload closes must not stay open here; errors still go to standard error.
-    descriptor::close_all_but(&[2, sender.as_raw_fd()]).context(Stage::Init, "close_range")?;
-    // With default dispositions the kernel drops whatever the workload sends to its PID 1.
-    signal::set_mask(Set::EMPTY).context(Stage::Init, "unblock signals")?;
-    reap(workload, &sender)
+    // As long as the table is shared, these are the workload's to close.
+    std::mem::forget((plan, procfs));
+    let mut keep = vec![2, sender.as_raw_fd(), changes.as_raw_fd()];
+    keep.extend(tree.as_ref().map(|tree| tree.as_raw_fd()));
+    let mut reaper = Reaper { workload, sender, changes, tree };
+    match prepared.zip(handover) {
+        None => {
+            capabilities::drop_held(Stage::Init)?;
+            close_all_but(keep)?;
+        }
+        Some((prepared, handover)) => {
+            supervise(prepared, handover, &mut reaper, keep, own_user_namespace)?;
+        }
+    }
+    signal::set_mask(thread::with_wake(blocked)).context(Stage::Init, "unblock signals")?;
+    reaper.run()
+}
+
+/// Takes the listener over and starts the supervisor; then the workload may go on.
+fn supervise(
+    mut prepared: Prepared,
+    handover: Handover,
+    reaper: &mut Reaper,
+    mut keep: Vec<RawFd>,
+    own_user_namespace: bool,
+) -> Result<()> {
+    let listener = handover.receive(reaper)?;
+    keep.push(handover.as_raw_fd());
+    keep.extend(prepared.descriptors());
+    keep.extend(listener.as_ref().map(|listener| listener.as_raw_fd()));
+    // But for one, its ends are closed by number.
+    let handover = ManuallyDrop::new(handover);
+    close_all_but(keep)?;
+    // Mounts a hosts file.
+    let policy = prepared.policy()?;
+    match own_user_namespace {
+        true => capabilities::drop_held_but_trace(Stage::Init)?,
+        // It would hold in the caller's user namespace.
+        false => capabilities::drop_held(Stage::Init)?,
+    }
+    if let Some(listener) = listener {
+        Supervisor::start(listener, policy, prepared.procfs)?;
+        handover.release()?;
+    }
+    Ok(())
+}
+
+/// Keeps what this process needs of the descriptors that the workload may close. Errors still go to
+/// standard error.
+fn close_all_but(mut keep: Vec<RawFd>) -> Result<()> {
+    keep.sort_unstable();
+    descriptor::close_all_but(&keep).context(Stage::Init, "close_range")
+}
+
+/// Prepares for the end of all that this process will fork.
+fn adopt(abi: u32) -> Result<Tree> {
+    let mut tree = Tree::adopt(Stage::Init)?;
+    if abi >= SCOPES_ABI {
+        tree.enclose()?;
+    }
+    Ok(tree)
+}
+
+/// What kills the stub's process group, as timeout(1) and the `kill %1` of a shell do, must not kill
+/// the one that ends all the others then.
+fn leave_group() -> Result<()> {
+    let own = Pid::from_raw(0);
+    setpgid(own, own).context(Stage::Init, "setpgid")
 }
 
 /// Makes the stub's end this process's too.
@@ -58,33 +146,5 @@ fn end_with_stub(sender: &Sender) -> Result<()> {
     match sender.connected().context(Stage::Init, "poll")? {
         true => Ok(()),
         false => Err(Error::new(Stage::Init, "stub", "has ended")),
-    }
-}
-
-/// Reaps every child, adopted ones too, until the workload has ended; returns its exit status.
-///
-/// The workload itself is left to the kernel, which reaps it when it takes the namespace down: its
-/// pid is not free for another process as long as this one holds the channel.
-fn reap(workload: Pid, sender: &Sender) -> Result<i32> {
-    loop {
-        let (pid, change) = process::peek().context(Stage::Init, "waitid")?;
-        match change {
-            Change::Ended(End::Exited(code)) if pid == workload => return Ok(code),
-            Change::Ended(End::Killed(signal)) if pid == workload => return Ok(128 + signal),
-            _ => {}
-        }
-        // Before the stub hears of it: what it then does may lead to the next change.
-        process::take(pid, change).context(Stage::Init, "waitid")?;
-        let told = match change {
-            Change::Stopped(signal) if pid == workload => sender.stopped(signal),
-            Change::Continued if pid == workload => sender.continued(),
-            _ => Ok(()),
-        };
-        match told {
-            // The stub is stopped and has been told enough; or it is gone, and the signal that
-            // ends this process on its way.
-            Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
-            Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
-        }
     }
 }

@@ -9,13 +9,15 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::sys::errno;
+
 /// The mount points of this type that this process can see, by this procfs.
 pub fn of_type(procfs: &OwnedFd, kind: &str) -> Result<Vec<CString>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let mut table = Vec::new();
     File::from(openat(procfs, "self/mountinfo", flags, Mode::empty())?)
         .read_to_end(&mut table)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        .map_err(|error| errno::of(&error))?;
     Ok(parse(&table, kind.as_bytes()))
 }
 

@@ -1,6 +1,7 @@
 //! The workload's /proc, and its working directory there.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -9,10 +10,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
-use nix::unistd::{chdir, geteuid};
+use nix::unistd::chdir;
 
-use super::mountinfo;
-use crate::plan::{Plan, Route};
+use super::{Namespaces, Route, mountinfo};
 use crate::policy::Proc;
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::mount::{detached_procfs, set_read_only};
@@ -22,10 +22,10 @@ const NONE: Option<&str> = None;
 const HARMLESS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Gives the workload the /proc that was asked for. This process must be in its PID namespace.
-pub fn set_up(plan: &Plan) -> Result<()> {
+pub fn set_up(plan: &Namespaces) -> Result<()> {
     // The kernel asks the owner of a procfs entry for no capability, and it is the global root,
     // whatever the user namespaces in between.
-    let global_root = privilege::global_root().context(Stage::Proc, "eventfd")? == geteuid();
+    let global_root = privilege::is_global_root().context(Stage::Proc, "eventfd")?;
     if global_root {
         protect_others()?;
     }
@@ -102,14 +102,24 @@ const HOST_ENTRIES: [&CStr; 11] = [
     c"/proc/sysrq-trigger",
     c"/proc/irq",
     c"/proc/bus",
+    c"/proc/fs",
+    // Container engines leave the rest writable, or cover some of it.
     c"/proc/acpi",
     c"/proc/asound",
     c"/proc/driver",
     c"/proc/dynamic_debug",
-    c"/proc/fs",
     c"/proc/mtrr",
     c"/proc/scsi",
 ];
+const MADE_READ_ONLY_BY_ENGINES: usize = 5;
+
+/// What the caller should have made read-only where nothing can be mounted here, and has not.
+pub fn writable_host_entry() -> Option<&'static Path> {
+    let writable =
+        |path: &CStr| statfs(path).is_ok_and(|found| !found.flags().contains(FsFlags::ST_RDONLY));
+    let entry = HOST_ENTRIES[..MADE_READ_ONLY_BY_ENGINES].iter().find(|path| writable(path))?;
+    Some(Path::new(OsStr::from_bytes(entry.to_bytes())))
+}
 
 /// Makes these entries of /proc read-only.
 fn protect_entries(proc: Proc) -> Result<()> {

@@ -18,7 +18,18 @@ pub mod operation {
     pub const SEPARATION: &str = "separate the workload";
     pub const READ_ONLY: &str = "mount_setattr";
     pub const FORK: &str = "fork";
+    pub const PIN: &str = "pin names";
+    pub const HOSTS: &str = "mount over /etc/hosts";
+    pub const RECEIVE_FILTER: &str = "receive filter";
+    pub const OWN_PROC: &str = "make a /proc for the supervisor";
     pub const SECCOMP: &str = "seccomp";
+    pub const LISTENER: &str = "seccomp listener";
+    pub const LANDLOCK: &str = "landlock";
+    pub const PIDFD_GETFD: &str = "pidfd_getfd for the supervisor";
+    pub const WAIT_KILLABLE: &str = "udp:// rules";
+    pub const GLOBAL_ROOT: &str = "--isolation domain as the global root";
+    pub const CHILDREN: &str = "see the children";
+    pub const NEEDED_GROUP: &str = "--allow of a needed group";
 }
 use operation::*;
 
@@ -27,7 +38,8 @@ const CLONE_SYSCTL: &str = "kernel.unprivileged_userns_clone";
 
 const APPARMOR_HINT: &str = "AppArmor restricts unprivileged user namespaces: \
     set sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give sbx-init's path an AppArmor \
-    profile with `userns,`, or start it with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN)";
+    profile with `userns,`, or start it with CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose \
+    --isolation domain";
 const READ_ONLY_PROC: &str = "/proc is read-only here: mount a writable one (bwrap --proc /proc)";
 
 fn proc_is_read_only() -> bool {
@@ -45,14 +57,15 @@ fn unshare_hint(errno: Errno) -> Option<&'static str> {
         Errno::ENOSPC | Errno::EUSERS => {
             "no more namespaces are allowed here (bwrap --disable-userns, sysctl \
              user.max_user_namespaces, or 32 levels): lift that, or start it with CAP_SYS_ADMIN \
-             (bwrap --cap-add CAP_SYS_ADMIN)"
+             (bwrap --cap-add CAP_SYS_ADMIN), or choose --isolation domain"
         }
         Errno::EAGAIN => {
             "no more processes are allowed: raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max"
         }
         Errno::EPERM if sysctl(CLONE_SYSCTL) == Some(0) => {
             "user namespaces are switched off for ordinary users: set sysctl \
-             kernel.unprivileged_userns_clone=1, or start it with CAP_SYS_ADMIN"
+             kernel.unprivileged_userns_clone=1, or start it with CAP_SYS_ADMIN, or choose \
+             --isolation domain"
         }
         Errno::EPERM | Errno::EACCES if sysctl(APPARMOR) == Some(1) => APPARMOR_HINT,
         Errno::EPERM if nix::unistd::geteuid().as_raw() == 65534 => {
@@ -61,10 +74,10 @@ fn unshare_hint(errno: Errno) -> Option<&'static str> {
         Errno::EPERM | Errno::EACCES => {
             "a user namespace is refused here: by an outer seccomp filter (container engines), a \
              chroot, an id without mapping or a security module; allow it there, or start it with \
-             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN)"
+             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --isolation domain"
         }
         Errno::EINVAL | Errno::ENOSYS => {
-            "this kernel was built without user, PID or mount namespaces"
+            "this kernel was built without user, PID or mount namespaces: choose --isolation domain"
         }
         _ => return None,
     })
@@ -72,8 +85,11 @@ fn unshare_hint(errno: Errno) -> Option<&'static str> {
 
 /// The hint line for an error, from its stage, operation and errno, and from what the host says.
 pub fn hint(error: &Error) -> Option<&'static str> {
-    let Cause::Errno(errno) = error.cause else { return None };
-    Some(match (error.stage, &*error.operation, errno) {
+    let errno = match error.0.cause {
+        Cause::Errno(errno) => errno,
+        Cause::Text(_) => Errno::UnknownErrno,
+    };
+    Some(match (error.0.stage, &*error.0.operation, errno) {
         (Stage::Namespaces, CLONE | UNSHARE, errno) => return unshare_hint(errno),
         (_, FORK, Errno::EAGAIN) => {
             return unshare_hint(Errno::EAGAIN);
@@ -96,7 +112,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         (Stage::Proc, MOUNT_PROC, Errno::EPERM) => {
             "the caller's /proc is partly covered by other mounts (bubblewrap as root, container \
              engines), and in a user namespace the kernel then gives no new one: start it with \
-             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --proc hide or --proc keep"
+             CAP_SYS_ADMIN (bwrap --cap-add CAP_SYS_ADMIN), or choose --proc hide, --proc keep or \
+             --isolation domain"
         }
         (Stage::Proc, MOUNT_PROC_DIRECTLY, Errno::EPERM) => {
             "the caller's /proc is partly covered by mounts that came with its user namespace, \
@@ -111,10 +128,55 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         (Stage::Plan, SEPARATION, _) => {
             "with CAP_SYS_ADMIN inherited the workload needs a user namespace of its own or a \
-             Landlock domain with scopes (Linux 6.12): allow user namespaces (as root with \
-             CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
+             Landlock domain (Linux 5.13, where it is switched on): allow user namespaces (as root \
+             with CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
         }
-        (Stage::Confine, SECCOMP, Errno::EINVAL | Errno::ENOSYS) => {
+        (Stage::Network, PIN, _) => {
+            "names are resolved once, here: give their addresses (--pin NAME=ADDR), allow surprising \
+             ones by a rule of their own or --dns-private, or go on without (--dns-optional)"
+        }
+        (Stage::Network, HOSTS, Errno::ENOENT | Errno::ENOTDIR) => {
+            "there is no /etc/hosts here to cover: make an empty one (bwrap --ro-bind-data FD \
+             /etc/hosts), or choose --no-pin-hosts"
+        }
+        (Stage::Network, RECEIVE_FILTER, Errno::ENOMEM | Errno::UnknownErrno) => {
+            "the udp:// rules and what their names mean make more addresses than a socket has room \
+             for: allow a network in their place, or raise sysctl net.core.optmem_max"
+        }
+        (Stage::Proc, OWN_PROC, _) => {
+            "the supervisor needs a /proc of its PID namespace, and the caller's, partly covered, \
+             allows no other: choose --proc fresh, or leave out what needs a supervisor"
+        }
+        (Stage::Plan, LANDLOCK, _) => {
+            "choose a kernel that has it, leave out what needs it, or take --best-effort, which goes on \
+             and reports what is missing"
+        }
+        (Stage::Plan, PIDFD_GETFD, _) => {
+            "an outer seccomp filter forbids it (container engines, unless CAP_SYS_PTRACE is added), \
+             and without it the supervisor has no hold of the sockets that it decides about: allow it \
+             there, or leave --bind-tcp and the network policy out"
+        }
+        (Stage::Plan, WAIT_KILLABLE, _) => {
+            "before Linux 5.19 a signal has a supervised call made again, and its datagram would be \
+             sent twice: choose a later kernel, or rules for TCP"
+        }
+        (Stage::Plan, GLOBAL_ROOT, _) => {
+            "start it as an ordinary user, or with a /proc whose sys, sysrq-trigger, irq, bus and fs \
+             are read-only (container engines), or with namespaces"
+        }
+        (Stage::Plan, CHILDREN, _) => {
+            "without a PID namespace all processes are ended by way of /proc/thread-self/children: \
+             mount a /proc of this PID namespace, on a kernel with CONFIG_PROC_CHILDREN"
+        }
+        (Stage::Options, NEEDED_GROUP, _) => {
+            "what that group denies would be a way around the other option: a unix socket's address, \
+             for one, cannot be decided about"
+        }
+        (Stage::Confine, LISTENER, Errno::EBUSY) => {
+            "a seccomp filter with a listener is inherited already, and Linux allows one: start it \
+             outside of that sandbox, or leave out what needs a supervisor"
+        }
+        (Stage::Confine, SECCOMP | LISTENER, Errno::EINVAL | Errno::ENOSYS) => {
             "this kernel was built without CONFIG_SECCOMP_FILTER"
         }
         _ => return None,

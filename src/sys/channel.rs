@@ -13,10 +13,13 @@ use nix::unistd::Pid;
 const STARTED: u8 = 1;
 const STOPPED: u8 = 2;
 const CONTINUED: u8 = 3;
+const CONFINED: u8 = 4;
 
 pub enum Message {
     /// The workload process is there, in its own process group, and about to exec.
     Started(Pid),
+    /// It is confined, and execs now.
+    Confined,
     /// The workload was stopped by this signal.
     Stopped(i32),
     /// It was continued.
@@ -59,6 +62,11 @@ impl Sender {
         self.send([STARTED, 0])
     }
 
+    /// Says that nothing but exec is left to do.
+    pub fn confined(&self) -> Result<(), Errno> {
+        self.send([CONFINED, 0])
+    }
+
     /// Says that the workload was stopped by `signal`. EAGAIN: the stub, stopped itself, has not
     /// read earlier ones.
     pub fn stopped(&self, signal: i32) -> Result<(), Errno> {
@@ -91,6 +99,12 @@ impl AsRawFd for Sender {
     }
 }
 
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -120,6 +134,7 @@ impl Receiver {
             STARTED => sender_of(&message).map(Message::Started).map(Some).ok_or(Errno::EPROTO),
             STOPPED => Ok(Some(Message::Stopped(bytes[1].into()))),
             CONTINUED => Ok(Some(Message::Continued)),
+            CONFINED => Ok(Some(Message::Confined)),
             _ => Err(Errno::EPROTO),
         }
     }

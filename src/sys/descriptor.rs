@@ -37,17 +37,24 @@ pub fn close_all_but(keep: &[RawFd]) -> Result<(), Errno> {
     let mut first = 0;
     for fd in keep.iter().map(|fd| *fd as u32) {
         if fd > first {
-            close_range(first, fd - 1)?;
+            close_range(first, fd - 1, 0)?;
         }
         first = fd + 1;
     }
-    close_range(first, u32::MAX)
+    close_range(first, u32::MAX, 0)
 }
 
-fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+/// Ends the sharing of a descriptor table, and closes nothing. unshare(2) would do as well, and is
+/// denied by the filters of container engines.
+pub fn take_own_table() -> Result<(), Errno> {
+    const CLOSE_RANGE_UNSHARE: u32 = 2;
+    close_range(u32::MAX, u32::MAX, CLOSE_RANGE_UNSHARE)
+}
+
+fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
     // SAFETY: closes by number. Owners of these descriptors are not used any more: the callers
     // are about to exec, or keep what they own.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })?;
     Ok(())
 }
 
@@ -68,39 +75,4 @@ pub fn is_ring(fd: BorrowedFd) -> bool {
         }
         _ => true,
     }
-}
-
-/// Whether the descriptor is a unix socket whose peer can still be chosen. A connected or listening
-/// one is not, a datagram one always is.
-pub fn can_reach_unix_paths(fd: BorrowedFd) -> bool {
-    if option(fd, libc::SO_DOMAIN).is_ok_and(|domain| domain != libc::AF_UNIX) {
-        return false;
-    }
-    let stream = matches!(option(fd, libc::SO_TYPE), Ok(libc::SOCK_STREAM | libc::SOCK_SEQPACKET));
-    !(stream && (option(fd, libc::SO_ACCEPTCONN) == Ok(1) || is_connected(fd)))
-}
-
-fn is_connected(fd: BorrowedFd) -> bool {
-    let mut address = [0u8; size_of::<libc::sockaddr_un>()];
-    let mut length = address.len() as libc::socklen_t;
-    // SAFETY: the kernel writes at most length bytes to address.
-    let result =
-        unsafe { libc::getpeername(fd.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut length) };
-    result == 0
-}
-
-fn option(fd: BorrowedFd, name: libc::c_int) -> Result<libc::c_int, Errno> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the kernel writes at most length bytes to value.
-    Errno::result(unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    })?;
-    Ok(value)
 }

@@ -7,12 +7,19 @@ pub mod channel;
 pub mod descriptor;
 #[cfg(not(test))]
 mod entry;
+pub mod errno;
+pub mod event;
+pub mod landlock;
+pub mod memory;
 pub mod mount;
+pub mod notify;
 pub mod privilege;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod terminal;
+pub mod thread;
 
 use nix::errno::Errno;
 

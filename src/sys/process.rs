@@ -2,14 +2,14 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use super::check;
+use super::{check, thread};
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -21,27 +21,58 @@ pub enum Fork {
     Child,
 }
 
-/// Forks, the child in new namespaces. This process must have one thread only.
-///
-/// libc does not see this fork: its cached thread id is the parent's in the child.
-pub fn fork(namespaces: CloneFlags) -> Result<Fork, Errno> {
-    let flags = libc::c_long::from(namespaces.bits() | libc::SIGCHLD);
+/// Forks, the child in new namespaces, or sharing what these flags name. This process must have one
+/// thread only.
+pub fn fork(flags: CloneFlags) -> Result<Fork, Errno> {
+    let parent = thread::own_id();
+    let flags = libc::c_long::from(flags.bits() | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the child runs on a copy of the whole address space, and as there
     // is one thread only, no lock in that copy is held. A zero stack means: the same one. The
     // remaining arguments are unused with these flags, so their order, which the architectures
     // disagree on, is of no consequence.
     match check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) })? {
-        0 => Ok(Fork::Child),
+        0 => {
+            thread::correct_cached_id(parent);
+            Ok(Fork::Child)
+        }
         pid => Ok(Fork::Parent(Pid::from_raw(pid as libc::pid_t))),
     }
 }
 
 /// A reference to a process that stays right when its pid is used again.
 pub fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
+    pidfd_open(pid, 0)
+}
+
+/// The same to a thread. EINVAL before Linux 6.9.
+pub fn pidfd_of_thread(thread: Pid) -> Result<OwnedFd, Errno> {
+    const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+    pidfd_open(thread, PIDFD_THREAD)
+}
+
+fn pidfd_open(pid: Pid, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), flags) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A duplicate of a descriptor of another process or thread: needs the right to trace it.
+pub fn descriptor_of(task: &OwnedFd, fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, task.as_raw_fd(), fd, 0) })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether two threads have one descriptor table: needs the right to trace them.
+pub fn share_descriptors(one: Pid, other: Pid) -> Result<bool, Errno> {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: takes integers only.
+    let order = check(unsafe {
+        libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), KCMP_FILES, 0, 0)
+    })?;
+    Ok(order == 0)
 }
 
 /// How a process ended. nix's type cannot express real-time signals.
@@ -59,9 +90,10 @@ pub enum Change {
     Continued,
 }
 
-/// Waits for something to happen to any child. It stays waitable: one that ended keeps its pid.
-pub fn peek() -> Result<(Pid, Change), Errno> {
-    wait(libc::P_ALL, 0, libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::WNOWAIT)
+/// What has happened to any child, if anything. It stays waitable: one that ended keeps its pid.
+pub fn peek() -> Result<Option<(Pid, Change)>, Errno> {
+    let any = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
+    wait(libc::P_ALL, 0, any | libc::WNOWAIT | libc::WNOHANG)
 }
 
 /// Takes what [`peek`] has shown: reaps the child if it has ended.
@@ -81,13 +113,14 @@ pub fn take(pid: Pid, change: Change) -> Result<(), Errno> {
 /// Waits until a child has ended, and reaps it.
 pub fn end_of(pid: Pid) -> Result<End, Errno> {
     loop {
-        if let (_, Change::Ended(end)) = wait(libc::P_PID, pid.as_raw(), libc::WEXITED)? {
+        if let Some((_, Change::Ended(end))) = wait(libc::P_PID, pid.as_raw(), libc::WEXITED)? {
             return Ok(end);
         }
     }
 }
 
-fn wait(kind: libc::idtype_t, id: i32, options: i32) -> Result<(Pid, Change), Errno> {
+/// None with WNOHANG only, where nothing has happened.
+fn wait(kind: libc::idtype_t, id: i32, options: i32) -> Result<Option<(Pid, Change)>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     loop {
         let id = id as libc::id_t;
@@ -102,13 +135,16 @@ fn wait(kind: libc::idtype_t, id: i32, options: i32) -> Result<(Pid, Change), Er
     let info = unsafe { info.assume_init() };
     // SAFETY: waitid fills the fields of a SIGCHLD.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
     let change = match info.si_code {
         libc::CLD_EXITED => Change::Ended(End::Exited(status)),
         libc::CLD_KILLED | libc::CLD_DUMPED => Change::Ended(End::Killed(status)),
         libc::CLD_CONTINUED => Change::Continued,
         _ => Change::Stopped(status),
     };
-    Ok((Pid::from_raw(pid), change))
+    Ok(Some((Pid::from_raw(pid), change)))
 }
 
 /// Ends this process at once; PID 1's end takes its whole PID namespace with it.

@@ -1,0 +1,107 @@
+//! Reaping: every child is waited for, adopted ones too, until the workload has ended.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::tree::Tree;
+use crate::report::{Context, Error, Result, Stage};
+use crate::sys::channel::Sender;
+use crate::sys::process::{self, Change, End};
+use crate::sys::signal::{Set, Signal};
+
+pub struct Reaper {
+    pub workload: Pid,
+    /// Where the stub listens; its end is the stub's.
+    pub sender: Sender,
+    /// A signalfd(2) for SIGCHLD.
+    pub changes: OwnedFd,
+    /// Without a PID namespace.
+    pub tree: Option<Tree>,
+}
+
+pub enum Event {
+    /// The descriptor has become readable.
+    Readable,
+    /// The workload has ended, with this exit status.
+    Ended(i32),
+}
+
+impl Reaper {
+    /// Reaps until the workload has ended, and returns its exit status.
+    pub fn run(mut self) -> Result<i32> {
+        loop {
+            if let Event::Ended(status) = self.wait(None)? {
+                return self.end(Some(self.workload)).map(|()| status);
+            }
+        }
+    }
+
+    /// Reaps until the workload has ended or there is something to read. The stub's end is this
+    /// process's, too.
+    pub fn wait(&mut self, reader: Option<BorrowedFd>) -> Result<Event> {
+        loop {
+            if let Some(status) = self.reap()? {
+                return Ok(Event::Ended(status));
+            }
+            let mut fds = vec![
+                PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.sender.as_fd(), PollFlags::empty()),
+            ];
+            fds.extend(reader.map(|reader| PollFd::new(reader, PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new(Stage::Init, "poll", errno)),
+            }
+            let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
+            let [stub, readable] = [1, 2].map(ready);
+            if stub {
+                self.end(None)?;
+                return Err(Error::new(Stage::Init, "stub", "has ended"));
+            }
+            if readable {
+                return Ok(Event::Readable);
+            }
+        }
+    }
+
+    /// Ends what no PID namespace ends.
+    fn end(&mut self, last: Option<Pid>) -> Result<()> {
+        self.tree.take().map_or(Ok(()), |tree| tree.end(last, Stage::Init))
+    }
+
+    /// Takes what has happened to any child; gives the exit status if the workload has ended.
+    ///
+    /// The workload itself is left to whoever takes it after this process: its pid is not free for
+    /// another process as long as this one holds the channel.
+    fn reap(&mut self) -> Result<Option<i32>> {
+        while Signal::take(Set::EMPTY.with(libc::SIGCHLD))
+            .context(Stage::Init, "sigtimedwait")?
+            .is_some()
+        {}
+        while let Some((pid, change)) = process::peek().context(Stage::Init, "waitid")? {
+            match change {
+                Change::Ended(End::Exited(code)) if pid == self.workload => return Ok(Some(code)),
+                Change::Ended(End::Killed(signal)) if pid == self.workload => {
+                    return Ok(Some(128 + signal));
+                }
+                _ => {}
+            }
+            // Before the stub hears of it: what it then does may lead to the next change.
+            process::take(pid, change).context(Stage::Init, "waitid")?;
+            let told = match change {
+                Change::Stopped(signal) if pid == self.workload => self.sender.stopped(signal),
+                Change::Continued if pid == self.workload => self.sender.continued(),
+                _ => Ok(()),
+            };
+            match told {
+                // The stub is stopped and has been told enough; or it is gone.
+                Ok(()) | Err(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
+            }
+        }
+        Ok(None)
+    }
+}

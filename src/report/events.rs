@@ -1,0 +1,108 @@
+//! What `--events-fd` and `--events` say: one JSON object a line for each denied call.
+//!
+//! `time` (seconds since 1970), `syscall`, `pid` (the calling thread, as the sandbox numbers it),
+//! `destination`, `rule` (the option that would have to allow it). Connecting a datagram socket is
+//! no line, as it sends nothing and resolvers try it on whatever they find. A reader that does not keep up
+//! loses lines; the next one that gets through says how many in `dropped`.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Cause, Error, Result, Stage};
+use crate::sys::descriptor;
+
+pub struct Events {
+    out: File,
+    dropped: Mutex<u64>,
+}
+
+/// What was denied.
+pub struct Denied<'a> {
+    pub syscall: &'static str,
+    pub thread: u32,
+    pub destination: &'a dyn Display,
+    pub rule: &'static str,
+}
+
+impl Events {
+    /// Appends to a file, which is made if it is missing.
+    pub fn to_file(path: &Path) -> Result<Self> {
+        let mode = File::options()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
+        let failed = |error: std::io::Error| {
+            Error::new(Stage::Plan, format!("--events {}", path.display()), error)
+        };
+        mode.map(Self::new).map_err(failed)
+    }
+
+    /// Writes to what the caller handed over, without changing how it blocks for others.
+    pub fn to_descriptor(fd: RawFd) -> Result<Self> {
+        let failed = |cause: Cause| Error::new(Stage::Plan, format!("--events-fd {fd}"), cause);
+        let inherited = descriptor::inherited(fd).ok_or_else(|| failed("is not open".into()))?;
+        // An open file description of our own. A socket has none, nor is there one without a /proc.
+        let own = File::options()
+            .append(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{fd}"));
+        match own {
+            Ok(own) => Ok(Self::new(own)),
+            Err(_) => {
+                let copy = inherited.try_clone_to_owned().map_err(|error| failed(error.into()))?;
+                Ok(Self::new(copy.into()))
+            }
+        }
+    }
+
+    fn new(out: File) -> Self {
+        Self { out, dropped: Mutex::new(0) }
+    }
+
+    /// Never waits.
+    pub fn denied(&self, denied: &Denied) {
+        let Denied { syscall, thread, destination, rule } = denied;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = match *dropped {
+            0 => String::new(),
+            lost => format!(",\"dropped\":{lost}"),
+        };
+        let line = format!(
+            "{{\"time\":{}.{:03},\"syscall\":\"{syscall}\",\"pid\":{thread},\
+             \"destination\":\"{destination}\",\"rule\":\"{rule}\"{lost}}}\n",
+            time.as_secs(),
+            time.subsec_millis(),
+        );
+        // A pipe that polls writable takes a line whole: it is shorter than PIPE_BUF.
+        let mut fds = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
+        let ready = poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+            && fds[0].revents().is_some_and(|found| found == PollFlags::POLLOUT);
+        match ready.then(|| (&self.out).write(line.as_bytes())) {
+            Some(Ok(length)) if length == line.len() => *dropped = 0,
+            _ => *dropped += 1,
+        }
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.out.as_raw_fd()
+    }
+}
+
+impl From<Events> for OwnedFd {
+    fn from(events: Events) -> Self {
+        events.out.into()
+    }
+}
