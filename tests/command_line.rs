@@ -231,11 +231,29 @@ fn a_value_that_is_no_text_is_refused() {
     short.refused("options", &[]);
 }
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 30] = [
     "--isolation",
     "--proc",
     "--deny",
     "--allow",
+    "--ro",
+    "--rox",
+    "--rw",
+    "--rwx",
+    "--connect-tcp",
+    "--bind-tcp",
+    "--scope",
+    "--best-effort",
+    "--net-allow",
+    "--net-none",
+    "--net-bind",
+    "--pin",
+    "--no-pin-hosts",
+    "--dns-private",
+    "--dns-optional",
+    "--status-fd",
+    "--events-fd",
+    "--events",
     "--keep-fd",
     "--args",
     "--die-with-parent",
@@ -253,7 +271,8 @@ fn help_names_each_option_and_fits_a_screen() {
     assert!(text.lines().count() <= 24, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 90), "{text}");
     for option in OPTIONS {
-        assert!(text.contains(&format!("{option} ")), "{option}: {text}");
+        let named = |end| text.contains(&format!("{option}{end}"));
+        assert!(named(' ') || named(','), "{option}: {text}");
     }
     assert_eq!(outcome.stderr, "");
 }
@@ -326,10 +345,16 @@ fn the_list_of_filters_has_each_group_with_its_default() {
         ("unix", "on"),
         ("tty", "on"),
         ("udp", "off"),
+        ("fast-open", "off"),
+        ("ulp", "off"),
+        ("reroute", "off"),
+        ("icmp-errors", "off"),
         ("userns", "off"),
         ("kernel", "off"),
         ("trace", "off"),
+        ("limits", "off"),
         ("memfd", "off"),
+        ("listener", "off"),
     ] {
         assert!(defaults.contains(&expected), "{expected:?}: {defaults:?}");
     }
@@ -337,7 +362,7 @@ fn the_list_of_filters_has_each_group_with_its_default() {
 
 #[test]
 fn every_filter_can_be_printed_for_both_architectures() {
-    for group in groups().iter().map(String::as_str).chain(["default"]) {
+    for group in groups().iter().map(String::as_str).chain(["default", "notify-tcp"]) {
         for (arch, audit) in [("x86_64", 0xc000_003e_u32), ("aarch64", 0xc000_00b7)] {
             let print = |format| {
                 let output = ask(["--print-filter", group, "--arch", arch, "--format", format]);

@@ -114,6 +114,22 @@ fn tracing_can_be_denied() {
     assert_eq!(plain().call(libc::SYS_kcmp, &["2", "2", "0", "0", "0"]), "ok 0");
 }
 
+#[test]
+fn limits_of_other_processes_can_be_denied() {
+    let limits = ["prlimit", "--pid", "1", "--nofile=64"];
+    assert_eq!((denying("limits").run(limits).code, plain().run(limits).code), (1, 0));
+    assert_eq!(denying("limits").sh("ulimit -n 64; ulimit -n").success(), "64\n");
+    // The new limits are at an address where nothing is, which the kernel finds before it looks for
+    // the process.
+    for (pid, new, expected) in
+        [("1", "8", "EPERM"), ("-1", "8", "EPERM"), ("0", "8", "EFAULT"), ("2", "0", "ok 0")]
+    {
+        let arguments = [pid, "0", new, "0"];
+        assert_eq!(denying("limits").call(libc::SYS_prlimit64, &arguments), expected, "{pid}");
+    }
+    assert_eq!(plain().call(libc::SYS_prlimit64, &["1", "0", "8", "0"]), "EFAULT");
+}
+
 /// A13
 #[test]
 fn programs_without_a_file_can_be_denied() {
@@ -137,15 +153,105 @@ fn all_but_tcp_can_be_denied() {
     assert_eq!(attempt(&plain(), &["fast-open"]), "ECONNREFUSED");
 }
 
+/// C7: what a Landlock rule needs beside it where UDP stays allowed.
+#[test]
+fn fast_open_can_be_denied_alone() {
+    let run = denying("fast-open");
+    let fast_open = libc::MSG_FASTOPEN.to_string();
+    assert_eq!(attempt(&run, &["fast-open"]), "EPERM");
+    assert_eq!(run.call(libc::SYS_sendmsg, &["-1", "0", &fast_open]), "EPERM");
+    assert_eq!(run.call(libc::SYS_sendmmsg, &["-1", "0", "0", &fast_open]), "EPERM");
+    assert_eq!(run.call(libc::SYS_sendmsg, &["-1", "0", "0"]), "EBADF");
+    assert_eq!(attempt(&run, &["tcp"]), "ok hello");
+    assert_eq!(attempt(&run, &["udp"]), "ok hello");
+}
+
+/// C6
+#[test]
+fn sending_elsewhere_than_the_address_says_can_be_denied() {
+    let run = denying("reroute");
+    for (run, expected) in [(&run, " EPERM"), (&plain(), " ok")] {
+        let outcome = run.run([word("reroute")]);
+        assert_eq!(outcome.success().lines().count(), 17);
+        assert!(outcome.stdout.lines().all(|line| line.ends_with(expected)), "{outcome:#?}");
+    }
+
+    let dont_route = libc::MSG_DONTROUTE.to_string();
+    for (run, expected) in [(&run, "EPERM"), (&plain(), "EBADF")] {
+        assert_eq!(run.call(libc::SYS_sendto, &["-1", "0", "0", &dont_route]), expected);
+        assert_eq!(run.call(libc::SYS_sendmsg, &["-1", "0", &dont_route]), expected);
+        assert_eq!(run.call(libc::SYS_sendmmsg, &["-1", "0", "0", &dont_route]), expected);
+    }
+
+    let (socket, ip, ipv6) = (libc::SOL_SOCKET, libc::IPPROTO_IP, libc::IPPROTO_IPV6);
+    for (level, option) in [
+        (socket, libc::SO_REUSEADDR),
+        (socket, libc::SO_ATTACH_FILTER),
+        (ip, libc::IP_TOS),
+        (ip, libc::IP_PKTINFO),
+        (ip, libc::IP_MULTICAST_IF),
+        (ipv6, libc::IPV6_V6ONLY),
+        (ipv6, libc::IPV6_RECVPKTINFO),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    ] {
+        let [level, option] = [level, option].map(|number| number.to_string());
+        let result = run.call(libc::SYS_setsockopt, &["-1", &level, &option, "0", "0"]);
+        assert_eq!(result, "EBADF", "{level} {option}");
+    }
+    assert_eq!(attempt(&run, &["tcp"]), "ok hello");
+    assert_eq!(attempt(&run, &["udp"]), "ok hello");
+}
+
+/// What a locked socket filter does not keep out: an ICMP error of any host may quote anything.
+#[test]
+fn the_error_queue_can_be_kept_empty_and_errors_still_arrive() {
+    let run = denying("icmp-errors");
+    for address in ["127.0.0.1", "::1"] {
+        assert_eq!(attempt(&run, &["error-queue", address]), "EAGAIN", "{address}");
+        assert_eq!(attempt(&plain(), &["error-queue", address]), "ok hello", "{address}");
+    }
+    assert_eq!(attempt(&run, &["udp"]), "ok hello");
+}
+
+/// B9
+#[test]
+fn a_listener_of_the_workloads_own_can_be_denied_and_its_other_filters_work() {
+    let new_listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    for (user, place) in EVERYWHERE {
+        let run = Run::new(user, place).options(["--deny", "listener"]);
+        let own_filter = |flags: u64| attempt(&run, &["own-filter", &flags.to_string()]);
+        for other in [0, libc::SECCOMP_FILTER_FLAG_LOG, 1 << 32] {
+            assert_eq!(own_filter(new_listener | other), "EPERM", "{user:?} {place:?} {other}");
+        }
+        for flags in [0, libc::SECCOMP_FILTER_FLAG_TSYNC, libc::SECCOMP_FILTER_FLAG_LOG] {
+            let outcome = own_filter(flags);
+            assert_eq!(outcome, "ok Err(ENOTTY) Err(EPERM)", "{user:?} {place:?} {flags}");
+        }
+    }
+}
+
 #[test]
 fn a_group_that_is_added_takes_none_away() {
-    for group in ["userns", "kernel", "trace", "memfd", "udp"] {
+    let added = [
+        "userns",
+        "kernel",
+        "trace",
+        "limits",
+        "memfd",
+        "udp",
+        "fast-open",
+        "ulp",
+        "reroute",
+        "icmp-errors",
+        "listener",
+    ];
+    for group in added {
         let run = denying(group);
         assert_eq!(run.call(libc::SYS_socket, &["1", "1", "0"]), "EPERM", "{group}");
         assert_eq!(run.call(libc::SYS_io_uring_setup, &["1", "0"]), "EPERM", "{group}");
         assert_eq!(attempt(&run, &["pair", "2"]), "EPERM", "{group}");
     }
-    let all = "userns,kernel,trace,memfd,udp";
-    assert_eq!(attempt(&denying(all), &["tcp"]), "ok hello");
-    assert_eq!(attempt(&denying(all), &["processes"]), "ok 1 2 3");
+    let all = denying(&added.join(","));
+    assert_eq!(attempt(&all, &["tcp"]), "ok hello");
+    assert_eq!(attempt(&all, &["processes"]), "ok 1 2 3");
 }

@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
+use support::kernel::{TABLE, kernel_has};
 use support::{EVERYWHERE, Run, User, contained, fixture};
 
 fn link(name: &str) -> String {
@@ -43,5 +44,21 @@ fn a_run_has_the_user_it_names() {
     for (user, place) in EVERYWHERE {
         let expected = if user == User::Root { "0\n" } else { "1000\n" };
         assert_eq!(Run::new(user, place).run(["id", "-u"]).success(), expected, "{place:?}");
+    }
+}
+
+/// Otherwise a claim could turn into a refusal where it should be kept. A distribution may give an
+/// older kernel more.
+#[test]
+fn a_kernel_has_what_its_version_brought() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    for row in TABLE {
+        assert!(
+            version < row.since || kernel_has(row.feature),
+            "Linux {release} lacks {:?}: it is switched off",
+            row.feature
+        );
     }
 }

@@ -3,11 +3,12 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 
+use support::kernel::{LANDLOCK_SCOPES, TCP_RULES, WaitKillableRecv, kernel_has};
+use support::programs::{PATH, need};
 use support::scratch::Scratch;
-use support::{Outcome, Place, Run, User, contained, sbx_init};
+use support::{Outcome, Place, Run, User, contained, fixture, sbx_init};
 
 /// Each user, and each way to the namespaces.
 const PLACES: [(User, Place); 5] = [
@@ -17,18 +18,6 @@ const PLACES: [(User, Place); 5] = [
     (User::Ordinary, Place::Bwrap),
     (User::Ordinary, Place::BwrapSysAdmin),
 ];
-
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Fails and names what is missing: a copy that only root can reach does not count.
-#[track_caller]
-fn need(programs: &[&str]) {
-    let missing: Vec<_> = programs
-        .iter()
-        .filter(|name| !PATH.split(':').any(|dir| Path::new(dir).join(name).exists()))
-        .collect();
-    assert!(missing.is_empty(), "not installed in {PATH}: {missing:?} (Debian: apt-get install)");
-}
 
 /// A directory to work in, and a run that works there.
 struct Workshop {
@@ -228,6 +217,85 @@ server.listen(0, '127.0.0.1', async () => {
     everywhere("http", &[("script.js", script)], &["node", "script.js"], "200 got /page\n");
 }
 
+/// A server and a client, each of them what a rule allows.
+#[test]
+fn servers_listen_where_a_rule_says() {
+    need(&["node", "python3"]);
+    let python = "
+import functools, http.server, threading, urllib.request
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory='.')
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 50123), handler)
+threading.Thread(target=server.serve_forever).start()
+print(urllib.request.urlopen('http://127.0.0.1:50123/page').read().decode())
+server.shutdown()
+";
+    let node = "
+const server = require('http').createServer((request, response) => response.end('text'));
+server.listen(50123, '127.0.0.1', async () => {
+    const answer = await fetch('http://127.0.0.1:50123/page');
+    console.log(await answer.text());
+    server.closeAllConnections();
+    server.close();
+});
+server.on('error', error => console.log(error.code));
+";
+    for (user, place) in PLACES.into_iter().filter(|(_, place)| *place != Place::Standalone) {
+        for (file, content, command) in
+            [("script.py", python, "python3"), ("script.js", node, "node")]
+        {
+            let shop = Workshop::new("rule", user, place).file(file, content).file("page", "text");
+            let rules = ["--bind-tcp", "50123", "--connect-tcp", "50123"];
+            let outcome = shop.options(&rules).run.run([command, file]);
+            if outcome.refused_without(TCP_RULES) {
+                continue;
+            }
+            assert_eq!(outcome.success(), "text\n", "{user:?} {place:?} {file}: {outcome:?}");
+            let shop = Workshop::new("other", user, place).file(file, content).file("page", "text");
+            let outcome = shop.options(&["--bind-tcp", "50124"]).run.run([command, file]);
+            assert!(!outcome.stdout.contains("text"), "{outcome:?}");
+            let all = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert!(all.contains("EACCES") || all.contains("PermissionError"), "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn the_status_lines_are_json() {
+    need(&["python3"]);
+    const READ: &str = "import json,sys
+for line in sys.stdin:
+    print(line[-1:] == '\\n', sorted(json.loads(line)))";
+    let run = Run::new(User::Ordinary, Place::Standalone)
+        .lacking(libc::SYS_mount, libc::EPERM)
+        .lacking(libc::SYS_landlock_create_ruleset, libc::ENOSYS);
+    let namespaces = Run::new(User::Ordinary, Place::Standalone);
+    for (run, keys) in [
+        (namespaces, "['isolation', 'landlock', 'missing']"),
+        (run.options(["--isolation", "auto"]), ""),
+        (
+            Run::new(User::Ordinary, Place::Standalone)
+                .lacking(libc::SYS_mount, libc::EPERM)
+                .options(["--isolation", "auto"]),
+            "['isolation', 'landlock', 'missing', 'refused']",
+        ),
+    ] {
+        if keys.contains("refused") && !kernel_has(LANDLOCK_SCOPES) {
+            continue;
+        }
+        let pipe = r#"exec 3>&1 >/dev/null; "$@""#;
+        let run = run.options(["--status-fd", "3", "--best-effort"]);
+        let run = run.before(["sh", "-c", pipe, "sh"]);
+        let mut command = contained();
+        command.args(["sh", "-c", r#"read=$1; shift; "$@" | python3 -c "$read""#, "sh", READ]);
+        let outcome = Outcome::new(command.args(run.words(["true"])).output().unwrap());
+        let expected = match keys {
+            "" => String::new(),
+            keys => format!("True {keys}\nTrue ['child-pid']\nTrue ['exit-code']\n"),
+        };
+        assert_eq!(outcome.success(), expected, "{outcome:?}");
+    }
+}
+
 #[test]
 fn git_works_on_a_local_repository() {
     need(&["git"]);
@@ -399,4 +467,34 @@ fn sandboxes_in_sequence_leave_nothing_behind() {
             fs::remove_file(scratch.file(name)).unwrap();
         }
     }
+}
+
+const NODE: &str = "
+const dgram = require('dgram'), dns = require('dns');
+const echo = dgram.createSocket('udp4');
+echo.on('message', (text, from) => { console.log(`${text} ${from.address}:${from.port}`); echo.close(); });
+echo.send('hello', 5000, '127.0.0.1');
+const denied = dgram.createSocket('udp4');
+denied.send('hello', 5001, '127.0.0.1', error => { console.log(error.code); denied.close(); });
+const resolver = new dns.Resolver();
+resolver.setServers(['127.0.0.1']);
+resolver.resolve4('a.example', (error, found) => console.log(error || found[0]));
+";
+
+/// In a network of its own, with the servers of the fixture `pod`.
+#[test]
+fn node_sends_datagrams_and_asks_a_name_server() {
+    need(&["node"]);
+    let allow = ["udp://127.0.0.1:53", "udp://127.0.0.1:5000"];
+    let workshop = Workshop::new("datagrams", User::Ordinary, Place::Standalone);
+    let run = allow.iter().fold(workshop.run, |run, to| run.options(["--net-allow", to]));
+    if run.refused_without(WaitKillableRecv) {
+        return;
+    }
+    let mut command = contained();
+    command.arg(fixture("pod")).args(run.words(["node", "-e", NODE]));
+    let outcome = Outcome::new(command.output().unwrap());
+    let mut lines: Vec<_> = outcome.success().lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["192.0.2.1", "EACCES", "hello 127.0.0.1:5000"], "{outcome:?}");
 }

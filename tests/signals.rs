@@ -5,7 +5,7 @@ mod support;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
 
-use support::{EVERYWHERE, Place, Run, User, fixture, probe, stub};
+use support::{EVERYWHERE, Place, ROUTES, Run, User, fixture, many, probe, stub};
 
 /// Every signal but SIGKILL and SIGSTOP, which cannot be caught, and SIGCHLD.
 fn catchable() -> impl Iterator<Item = i32> {
@@ -176,7 +176,7 @@ fn a_signal_that_waits_for_the_stub_ends_the_workload() {
                 true => (["sleep", "0"], 0),
                 false => (["sleep", "1000"], 128 + signal),
             };
-            let outcome = run.options(["--proc", "keep"]).run(command);
+            let outcome = run.run(command);
             assert_eq!(outcome.code, code, "{user:?} {place:?} {signal}: {outcome:?}");
         }
     }
@@ -185,31 +185,29 @@ fn a_signal_that_waits_for_the_stub_ends_the_workload() {
 /// P6: at each system call of the stub, PID 1 and the workload's process until the workload runs.
 #[test]
 fn a_signal_during_the_start_ends_the_whole_sandbox() {
-    for (user, place) in EVERYWHERE {
-        for (signal, ends) in [
-            // At its first calls the stub is just a program with default dispositions.
-            (libc::SIGTERM, &["signal 15", "status 143"][..]),
-            (64, &["signal 64", "status 192"]),
-        ] {
-            steps(user, place, signal, ends);
-        }
+    // At its first calls the stub is just a program with default dispositions.
+    for (user, place) in ROUTES {
+        steps(user, place, libc::SIGTERM, &["signal 15", "status 143"]);
     }
+    steps(User::Ordinary, Place::Standalone, 64, &["signal 64", "status 192"]);
 }
 
 /// P8
 #[test]
 fn a_stub_killed_during_the_start_takes_the_whole_sandbox_along() {
-    for (user, place) in EVERYWHERE {
+    for (user, place) in ROUTES {
         steps(user, place, libc::SIGKILL, &["signal 9"]);
     }
 }
 
 fn steps(user: User, place: Place, signal: i32, ends: &[&str]) {
     let steps = fixture("steps").into_os_string().into_string().unwrap();
-    let outcome = Run::new(user, place).before([steps, signal.to_string()]).run(["sleep", "1000"]);
+    let stride = if signal == libc::SIGCONT { 1 } else { 8 / many(8) };
+    let before = [steps, format!("{signal}/{stride}")];
+    let outcome = Run::new(user, place).before(before).run(["sleep", "1000"]);
     let mut lines = outcome.success().lines();
-    let calls = lines.next().unwrap().strip_prefix("calls ").unwrap();
-    assert!(calls.parse::<usize>().unwrap() > 50, "{outcome:?}");
+    let calls: usize = lines.next().unwrap().strip_prefix("calls ").unwrap().parse().unwrap();
+    assert!(calls > if signal == libc::SIGCONT { 10 } else { 50 }, "{outcome:?}");
     for line in lines {
         let end = line.rsplit_once(": ").unwrap().0;
         assert!(ends.contains(&end), "{user:?} {place:?} signal {signal}: {}", outcome.stdout);
@@ -261,6 +259,14 @@ fn a_workload_that_others_inside_stop_and_continue_runs_to_its_end() {
         let script = "(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 8";
         let outcome = Run::new(User::Ordinary, place).sh(script);
         assert_eq!(outcome.code, 8, "{place:?}: {outcome:?}");
+    }
+}
+
+/// P11: at each system call of the stub and PID 1 from the stop signal on.
+#[test]
+fn a_workload_continued_while_it_is_being_stopped_runs_on() {
+    for (user, place) in ROUTES {
+        steps(user, place, libc::SIGCONT, &["status 143"]);
     }
 }
 

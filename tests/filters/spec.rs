@@ -13,10 +13,12 @@ type Rule = fn(&Args) -> Verdict;
 pub enum Verdict {
     Allow,
     Errno(u16),
+    Notify,
     KillProcess,
 }
 
 const EPERM: Verdict = Verdict::Errno(1);
+const EACCES: Verdict = Verdict::Errno(13);
 const ENOSYS: Verdict = Verdict::Errno(38);
 const EPROTONOSUPPORT: Verdict = Verdict::Errno(93);
 
@@ -25,6 +27,7 @@ impl Verdict {
     pub fn value(self) -> u32 {
         match self {
             Self::Allow => 0x7fff_0000,
+            Self::Notify => 0x7fc0_0000,
             Self::Errno(errno) => 0x0005_0000 | u32::from(errno),
             Self::KillProcess => 0x8000_0000,
         }
@@ -32,6 +35,10 @@ impl Verdict {
 
     fn allow_if(condition: bool) -> Self {
         if condition { Self::Allow } else { EPERM }
+    }
+
+    fn notify_if(condition: bool) -> Self {
+        if condition { Self::Notify } else { Self::Allow }
     }
 }
 
@@ -78,22 +85,36 @@ impl Arch {
 }
 
 /// Each group with its default, as `--list-filters` shows it.
-pub const GROUPS: [(&str, &str); 10] = [
+pub const GROUPS: [(&str, &str); 16] = [
     ("io-uring", "always"),
     ("families", "on"),
     ("unix", "on"),
     ("tty", "on"),
     ("keys", "on"),
     ("udp", "off"),
+    ("fast-open", "off"),
+    ("ulp", "off"),
+    ("reroute", "off"),
+    ("icmp-errors", "off"),
     ("userns", "off"),
     ("kernel", "off"),
     ("trace", "off"),
+    ("limits", "off"),
     ("memfd", "off"),
+    ("listener", "off"),
 ];
 
 /// The groups, and the one program that stands for those which are on by default.
-pub fn programs() -> impl Iterator<Item = &'static str> {
+pub fn denying() -> impl Iterator<Item = &'static str> {
     GROUPS.into_iter().map(|(name, _)| name).chain(["default"])
+}
+
+/// The programs that ask the supervisor; `--list-filters` does not show them.
+pub const NOTIFY: [&str; 5] =
+    ["notify-listen", "notify-tcp", "notify-udp", "notify-broker-tcp", "notify-broker-udp"];
+
+pub fn programs() -> impl Iterator<Item = &'static str> {
+    denying().chain(NOTIFY)
 }
 
 const KERNEL: [&str; 39] = [
@@ -157,18 +178,32 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
     let denied = |calls: &[&'static str]| -> Vec<(&'static str, Rule)> {
         calls.iter().map(|call| (*call, (|_| EPERM) as Rule)).collect()
     };
+    let notified = |calls: &[&'static str]| -> Vec<(&'static str, Rule)> {
+        calls.iter().map(|call| (*call, (|_| Verdict::Notify) as Rule)).collect()
+    };
     match group {
         "io-uring" => denied(&["io_uring_setup", "io_uring_enter", "io_uring_register"]),
         "families" => vec![("socket", families), ("socketpair", families)],
         "unix" => vec![("socket", unix_socket), ("socketpair", unix_pair)],
         "tty" => vec![("ioctl", tty)],
-        "udp" => vec![
-            ("socket", udp),
-            ("socketpair", udp),
+        "udp" => {
+            let mut rules = rules("fast-open", arch);
+            rules.extend([("socket", udp as Rule), ("socketpair", udp)]);
+            rules
+        }
+        "fast-open" => vec![
             ("sendto", |args| fast_open(args[3])),
             ("sendmsg", |args| fast_open(args[2])),
             ("sendmmsg", |args| fast_open(args[3])),
         ],
+        "ulp" => vec![("setsockopt", ulp)],
+        "reroute" => vec![
+            ("setsockopt", reroute),
+            ("sendto", |args| dont_route(args[3])),
+            ("sendmsg", |args| dont_route(args[2])),
+            ("sendmmsg", |args| dont_route(args[3])),
+        ],
+        "icmp-errors" => vec![("setsockopt", icmp_errors)],
         "userns" => vec![
             ("unshare", new_user_namespace),
             ("clone", new_user_namespace),
@@ -185,12 +220,46 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
         }
         "keys" => denied(&["add_key", "request_key", "keyctl"]),
         "trace" => denied(&TRACE),
+        "limits" => vec![("prlimit64", new_limit)],
         "memfd" => vec![("memfd_create", |_| EPERM), ("execveat", empty_path)],
+        "listener" => vec![("seccomp", new_listener)],
         "default" => {
             let members = GROUPS.iter().filter(|(_, default)| *default != "off");
             members.flat_map(|(name, _)| rules(name, arch)).collect()
         }
+        "notify-listen" => {
+            let mut rules = notified(&["listen"]);
+            rules.push(("setsockopt", port_range));
+            rules
+        }
+        "notify-tcp" => {
+            let mut rules = rules("notify-listen", arch);
+            rules.extend(notified(&["connect", "bind"]));
+            rules
+        }
+        "notify-udp" => {
+            let mut rules = rules("notify-tcp", arch);
+            rules.extend(notified(&["sendmsg", "sendmmsg"]));
+            rules.extend([("sendto", send_to as Rule), ("socket", datagram_socket)]);
+            rules
+        }
+        "notify-broker-tcp" | "notify-broker-udp" => {
+            let mut rules = rules(&group.replace("-broker", ""), arch);
+            rules.push(("socket", brokered_socket));
+            rules
+        }
         _ => panic!("no group {group}"),
+    }
+}
+
+/// The arguments that are pointers and compared with 0: all their bits count.
+pub fn pointers(group: &str) -> &'static [usize] {
+    match group {
+        // The address of sendto.
+        "notify-udp" | "notify-broker-udp" => &[4],
+        // The new limits of prlimit64.
+        "limits" => &[2],
+        _ => &[],
     }
 }
 
@@ -245,15 +314,78 @@ fn udp(args: &Args) -> Verdict {
     }
 }
 
+const IPPROTO_IP: u32 = 0;
+pub const IP_LOCAL_PORT_RANGE: u32 = 51;
 pub const MSG_FASTOPEN: u32 = 0x2000_0000;
+pub const MSG_DONTROUTE: u32 = 4;
 pub const CLONE_NEWUSER: u32 = 0x1000_0000;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
 pub const TIOCSTI: u32 = 0x5412;
 pub const TIOCLINUX: u32 = 0x541c;
 pub const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
+pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
+pub const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+
+/// From which ports the kernel chooses.
+fn port_range(args: &Args) -> Verdict {
+    match (args[1] as u32, args[2] as u32) {
+        (IPPROTO_IP, IP_LOCAL_PORT_RANGE) => EACCES,
+        _ => Verdict::Allow,
+    }
+}
+
+/// Of another process than the caller, which is 0.
+fn new_limit(args: &Args) -> Verdict {
+    Verdict::allow_if(args[0] as u32 == 0 || args[2] == 0)
+}
 
 fn fast_open(flags: u64) -> Verdict {
     Verdict::allow_if(flags as u32 & MSG_FASTOPEN == 0)
+}
+
+fn ulp(args: &Args) -> Verdict {
+    // SOL_TCP, TCP_ULP of linux/tcp.h.
+    Verdict::allow_if((args[1] as u32, args[2] as u32) != (6, 31))
+}
+
+fn dont_route(flags: u64) -> Verdict {
+    Verdict::allow_if(flags as u32 & MSG_DONTROUTE == 0)
+}
+
+/// Level and option, from asm-generic/socket.h, linux/in.h and linux/in6.h.
+const REROUTING: [(u32, u32); 17] = [
+    (SOL_SOCKET, 5),  // SO_DONTROUTE
+    (SOL_SOCKET, 25), // SO_BINDTODEVICE
+    (SOL_SOCKET, 62), // SO_BINDTOIFINDEX
+    (SOL_IP, 4),      // IP_OPTIONS
+    (SOL_IP, 50),     // IP_UNICAST_IF
+    (SOL_IP, 35),     // IP_ADD_MEMBERSHIP
+    (SOL_IP, 39),     // IP_ADD_SOURCE_MEMBERSHIP
+    (SOL_IP, 42),     // MCAST_JOIN_GROUP
+    (SOL_IP, 46),     // MCAST_JOIN_SOURCE_GROUP
+    (SOL_IPV6, 42),   // MCAST_JOIN_GROUP
+    (SOL_IPV6, 46),   // MCAST_JOIN_SOURCE_GROUP
+    (SOL_IPV6, 20),   // IPV6_ADD_MEMBERSHIP
+    (SOL_IPV6, 6),    // IPV6_2292PKTOPTIONS
+    (SOL_IPV6, 50),   // IPV6_PKTINFO
+    (SOL_IPV6, 57),   // IPV6_RTHDR
+    (SOL_IPV6, 76),   // IPV6_UNICAST_IF
+    (SOL_IPV6, 32),   // IPV6_FLOWLABEL_MGR
+];
+const SOL_SOCKET: u32 = 1;
+const SOL_IP: u32 = 0;
+const SOL_IPV6: u32 = 41;
+
+fn reroute(args: &Args) -> Verdict {
+    Verdict::allow_if(!REROUTING.contains(&(args[1] as u32, args[2] as u32)))
+}
+
+/// IP_RECVERR and IPV6_RECVERR: success, and nothing done.
+fn icmp_errors(args: &Args) -> Verdict {
+    match (args[1] as u32, args[2] as u32) {
+        (SOL_IP, 11) | (SOL_IPV6, 25) => Verdict::Errno(0),
+        _ => Verdict::Allow,
+    }
 }
 
 fn new_user_namespace(args: &Args) -> Verdict {
@@ -271,6 +403,24 @@ fn personality(args: &Args) -> Verdict {
 
 fn empty_path(args: &Args) -> Verdict {
     Verdict::allow_if(args[4] as u32 & AT_EMPTY_PATH == 0)
+}
+
+fn new_listener(args: &Args) -> Verdict {
+    let installs = args[0] as u32 == SECCOMP_SET_MODE_FILTER;
+    Verdict::allow_if(!installs || args[1] as u32 & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0)
+}
+
+/// Without an address it is send(2), on a connected socket.
+fn send_to(args: &Args) -> Verdict {
+    Verdict::notify_if(args[4] != 0)
+}
+
+fn datagram_socket(args: &Args) -> Verdict {
+    Verdict::notify_if(matches!(socket(args), (AF_INET | AF_INET6, SOCK_DGRAM, _)))
+}
+
+fn brokered_socket(args: &Args) -> Verdict {
+    Verdict::notify_if(matches!(socket(args), (AF_INET | AF_INET6 | AF_NETLINK, _, _)))
 }
 
 /// The rules of one program, by number.

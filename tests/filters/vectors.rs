@@ -25,24 +25,62 @@ pub fn few() -> impl Iterator<Item = Args> {
     let values = [0, 1, 2, 10, 16, 262, 1 << 32, 1 << 63, u64::MAX, u32::MAX.into()];
     let asked = [
         spec::MSG_FASTOPEN,
+        spec::MSG_DONTROUTE,
         spec::CLONE_NEWUSER,
         spec::AT_EMPTY_PATH,
         spec::TIOCSTI,
         spec::TIOCLINUX,
         spec::ADDR_NO_RANDOMIZE,
+        spec::SECCOMP_FILTER_FLAG_NEW_LISTENER,
     ];
     let sockets = [[1, 2, 0, 0, 0, 0], [2, 1, 262, 0, 0, 0], [2, 3, 255, 0, 0, 0]];
-    values.into_iter().chain(asked.map(u64::from)).map(|value| [value; 6]).chain(sockets)
+    let device = [0, 1, 25, 0, 0, 0];
+    let listener = [1, spec::SECCOMP_FILTER_FLAG_NEW_LISTENER.into(), 0, 0, 0, 0];
+    let same = values.into_iter().chain(asked.map(u64::from)).map(|value| [value; 6]);
+    same.chain(sockets).chain([device, listener])
 }
 
 /// All that matters for a call that some group looks at.
 pub fn many(call: &str, visit: &mut dyn FnMut(&Args)) {
     match call {
         "socket" | "socketpair" => sockets(visit),
-        "sendto" | "sendmmsg" => flags(3, spec::MSG_FASTOPEN, visit),
-        "sendmsg" => flags(2, spec::MSG_FASTOPEN, visit),
+        "sendto" => {
+            flags(3, spec::MSG_FASTOPEN, visit);
+            flags(3, spec::MSG_DONTROUTE, visit);
+            pointer(4, visit);
+        }
+        "sendmmsg" | "sendmsg" => {
+            let argument = if call == "sendmsg" { 2 } else { 3 };
+            flags(argument, spec::MSG_FASTOPEN, visit);
+            flags(argument, spec::MSG_DONTROUTE, visit);
+        }
+        "setsockopt" => {
+            for level in (0..=64).chain([255, 263, 282]).chain(UNLIKELY) {
+                for option in (0..=128).chain(UNLIKELY) {
+                    pair([1, 2], [level, option], visit);
+                }
+            }
+        }
         "clone" | "unshare" => flags(0, spec::CLONE_NEWUSER, visit),
         "execveat" => flags(4, spec::AT_EMPTY_PATH, visit),
+        "seccomp" => {
+            for operation in (0..=4).chain((3..32).map(|bit| 1 << bit)).chain([u32::MAX]) {
+                for flags in sets(spec::SECCOMP_FILTER_FLAG_NEW_LISTENER) {
+                    pair([0, 1], [operation, flags], visit);
+                }
+            }
+        }
+        "prlimit64" => {
+            for pid in sets(1) {
+                for high in HIGH {
+                    pointer(2, &mut |arguments| {
+                        let mut arguments = *arguments;
+                        arguments[0] = high | u64::from(pid);
+                        visit(&arguments);
+                    });
+                }
+            }
+        }
         "personality" => flags(0, spec::ADDR_NO_RANDOMIZE, visit),
         "ioctl" => {
             let near = |command| (0..32).map(move |bit| command ^ 1 << bit).chain([command]);
@@ -65,11 +103,35 @@ fn single_bits(visit: &mut dyn FnMut(&Args)) {
     }
 }
 
+/// A pointer whose bits all count, among others that could be mistaken for it.
+fn pointer(argument: usize, visit: &mut dyn FnMut(&Args)) {
+    for value in (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]) {
+        for others in 0..64 {
+            let mut arguments = [0, 1, 2, 3, 4, 5].map(|other| (others >> other & 1) * u64::MAX);
+            arguments[argument] = value;
+            visit(&arguments);
+        }
+    }
+}
+
 /// Sets of flags in one argument, with and without the wanted one.
 fn flags(argument: usize, wanted: u32, visit: &mut dyn FnMut(&Args)) {
-    for set in (0..32).map(|bit| 1 << bit).chain([0, u32::MAX]) {
-        for value in [set, set | wanted, set & !wanted, set ^ 1] {
-            place(argument, value, wanted, visit);
+    sets(wanted).for_each(|value| place(argument, value, wanted, visit));
+}
+
+fn sets(wanted: u32) -> impl Iterator<Item = u32> {
+    let some = (0..32).map(|bit| 1 << bit).chain([0, u32::MAX]);
+    some.flat_map(move |set| [set, set | wanted, set & !wanted, set ^ 1])
+}
+
+/// Two arguments, the upper halves of their registers anything, among zeros or ones.
+fn pair(places: [usize; 2], values: [u32; 2], visit: &mut dyn FnMut(&Args)) {
+    for rest in [0, u64::MAX] {
+        for choice in 0..4 {
+            let mut arguments = [rest; 6];
+            arguments[places[0]] = HIGH[choice] | u64::from(values[0]);
+            arguments[places[1]] = HIGH[3 - choice] | u64::from(values[1]);
+            visit(&arguments);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! checks before it goes on: a wrong helper cannot signal or remount the machine.
 #![allow(dead_code)]
 
+pub mod kernel;
+pub mod programs;
 pub mod scratch;
 
 use std::ffi::{OsStr, OsString};
@@ -40,6 +42,20 @@ pub const EVERYWHERE: [(User, Place); 6] = [
     (User::Root, Place::BwrapSysAdmin),
     (User::Ordinary, Place::BwrapSysAdmin),
 ];
+
+/// Each sequence of steps to the namespaces: for what is repeated too often to be done everywhere.
+/// Nested; direct; direct as the global root.
+pub const ROUTES: [(User, Place); 3] = [
+    (User::Ordinary, Place::Standalone),
+    (User::Ordinary, Place::BwrapSysAdmin),
+    (User::Root, Place::Standalone),
+];
+
+/// How often to repeat what shows in numbers only: an emulated machine, which takes some thirty
+/// times as long, does a sixteenth.
+pub fn many(times: usize) -> usize {
+    if std::env::var_os("SBX_TEST_EMULATED").is_some() { times.div_ceil(16) } else { times }
+}
 
 /// Copies of the programs at a place that every user can read: a checkout may be private.
 fn programs() -> &'static Path {
@@ -139,7 +155,7 @@ pub const BWRAP: [&str; 10] = [
 ];
 
 /// One run of sbx-init, described.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Run {
     user: User,
     place: Place,
@@ -151,6 +167,27 @@ pub struct Run {
 impl Run {
     pub fn new(user: User, place: Place) -> Self {
         Self { user, place, bwrap: vec![], before: vec![], options: vec![] }
+    }
+
+    /// With `--isolation domain`; for the global root where /proc is read-only, as it asks for that.
+    pub fn domain(user: User, place: Place) -> Self {
+        let run = Self::new(user, place).options(["--isolation", "domain"]);
+        match (user, place) {
+            (User::Ordinary, _) => run,
+            (User::Root, Place::Standalone) => {
+                let remount = "mount -o remount,bind,ro /proc; exec \"$@\"";
+                run.before(["sh", "-ec", remount, "sh"])
+            }
+            (User::Root, _) => run.bwrap(["--remount-ro", "/proc"]),
+        }
+    }
+
+    /// Everybody everywhere, in namespaces and in a domain.
+    pub fn each() -> impl Iterator<Item = (Self, String)> {
+        EVERYWHERE.into_iter().flat_map(|(user, place)| {
+            [("namespaces", Self::new(user, place)), ("domain", Self::domain(user, place))]
+                .map(|(level, run)| (run, format!("{user:?} {place:?} {level}")))
+        })
     }
 
     /// Further arguments for bwrap.

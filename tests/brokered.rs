@@ -1,0 +1,92 @@
+//! The network policy where a filter of the container's refuses pidfd_getfd(2) and
+//! process_vm_readv(2): the supervisor makes the sockets itself.
+
+mod support;
+
+use support::kernel::LANDLOCK_SCOPES;
+use support::{Outcome, Place, Run, User, contained, fixture, word};
+
+const PROXY: &str = "127.0.0.1:3128";
+
+fn refusing(at: Run) -> Run {
+    at.lacking(libc::SYS_pidfd_getfd, libc::EPERM).lacking(libc::SYS_process_vm_readv, libc::EPERM)
+}
+
+fn ordinary() -> Run {
+    refusing(Run::new(User::Ordinary, Place::Standalone))
+}
+
+/// In a network namespace with the servers of the fixture `pod`.
+fn run(at: &Run, command: &[&str]) -> Outcome {
+    let mut alone = contained();
+    alone.arg(fixture("pod")).args(at.words(command));
+    Outcome::new(alone.output().expect("timeout(1) is installed"))
+}
+
+fn python(at: &Run, script: &str) -> Outcome {
+    run(at, &["python3", "-B", "-c", script])
+}
+
+#[test]
+fn exactly_the_listed_socket_is_reached() {
+    for (user, isolation) in
+        [(User::Root, "namespaces"), (User::Ordinary, "namespaces"), (User::Ordinary, "domain")]
+    {
+        let at = refusing(Run::new(user, Place::Standalone));
+        let at = at.options(["--isolation", isolation, "--net-allow", PROXY]);
+        let fetch = |address| run(&at, &[&word("attempt"), "fetch", address]);
+        let allowed = fetch(PROXY);
+        if isolation == "domain" && allowed.refused_without(LANDLOCK_SCOPES) {
+            continue;
+        }
+        let expected = format!("ok GET / HTTP/1.0 at {PROXY}");
+        assert_eq!(allowed.success().trim(), expected, "{user:?} {isolation}");
+        for address in ["127.0.0.1:8080", "127.0.0.2:3128", "[::1]:3128"] {
+            assert_eq!(fetch(address).success().trim(), "EACCES", "{address} {user:?} {isolation}");
+        }
+    }
+}
+
+/// C1, C2
+#[test]
+fn what_flips_reaches_no_other() {
+    let tries = std::env::var("SBX_TEST_TRIES").unwrap_or_else(|_| "100000".to_owned());
+    for what in ["address", "descriptor"] {
+        let at = ordinary().options(["--net-allow", "127.0.0.1:*"]);
+        let outcome = run(&at, &[&word("flip"), what, &tries]);
+        let words: Vec<_> = outcome.success().split_whitespace().collect();
+        let count = |name| {
+            let at = words.iter().position(|word| *word == name).unwrap();
+            words[at + 1].parse::<u64>().unwrap()
+        };
+        assert_eq!(count("unlisted"), 0, "{what}: {words:?}");
+        assert!(count("listed") > 0 && count("denied") > 0, "{what}: {words:?}");
+    }
+}
+
+/// The supervisor's duplicate keeps neither a port, nor a connection, nor itself for ever.
+#[test]
+fn a_socket_that_is_closed_is_gone() {
+    let script = r#"
+import socket
+server = socket.socket(); server.bind(("127.0.0.1", 7000)); server.listen()
+client = socket.create_connection(("127.0.0.1", 7000))
+served = server.accept()[0]
+client.close()
+print(served.recv(1))
+for _ in range(3):
+    bound = socket.socket(); bound.bind(("127.0.0.1", 7001)); bound.close()
+for _ in range(2500):
+    socket.socket().close()
+print(len(socket.if_nameindex()) > 0)"#;
+    let at = ordinary().options(["--net-allow", "127.0.0.1:7000"]);
+    assert_eq!(python(&at, script).success(), "b''\nTrue\n");
+}
+
+#[test]
+fn what_needs_the_callers_own_sockets_is_refused() {
+    let udp = ordinary().options(["--net-allow", "udp://127.0.0.1:53"]);
+    run(&udp, &["true"]).refused("plan", &["seccomp filter", "CAP_SYS_PTRACE"]);
+    let native = Run::new(User::Ordinary, Place::Standalone);
+    assert_eq!(run(&native, &["true"]).code, 0);
+}
