@@ -126,6 +126,20 @@ fetch("http://" + process.argv[1] + "/hello").then(answer => answer.text()).then
     reaches("node", &["node"], script, "EACCES");
 }
 
+/// Its sockets are IPv6 for IPv4 addresses too: the destinations are mapped.
+#[test]
+fn java() {
+    let script = r#"cat > Client.java <<- end
+	class Client {
+	    public static void main(String[] words) throws Exception {
+	        new java.net.URL("http://" + words[0] + "/hello").openStream().transferTo(System.out);
+	    }
+	}
+	end
+	exec java -XX:-UsePerfData Client.java "$1""#;
+    reaches("java", &["java", "javac"], script, "Permission denied");
+}
+
 /// Each prints the addresses of `$1`, or how long it took to find none.
 const RESOLVERS: &[(&str, &str)] = &[
     (

@@ -414,7 +414,7 @@ os.write(fds[0], text + b'\\n')
 
 const LOOK_UP: &str = "
 import socket, sys
-for _, kind, _, _, address in socket.getaddrinfo(sys.argv[1], 80):
+for _, kind, _, _, address in socket.getaddrinfo(sys.argv[1].encode(), 80):
     print(address[0], kind.name)
 ";
 
