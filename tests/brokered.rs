@@ -79,8 +79,11 @@ for _ in range(3):
 for _ in range(2500):
     socket.socket().close()
 print(len(socket.if_nameindex()) > 0)"#;
-    let at = ordinary().options(["--net-allow", "127.0.0.1:7000"]);
-    assert_eq!(python(&at, script).success(), "b''\nTrue\n");
+    for limit in ["1024", "128"] {
+        let at = ordinary().before(["prlimit", &format!("--nofile={limit}")]);
+        let at = at.options(["--net-allow", "127.0.0.1:7000"]);
+        assert_eq!(python(&at, script).success(), "b''\nTrue\n", "{limit}");
+    }
 }
 
 #[test]

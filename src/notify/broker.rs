@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::fstat;
 
 use super::Supervisor;
@@ -19,8 +20,11 @@ use super::socket::Duplicate;
 use crate::sys::notify::{Call, Fault};
 use crate::sys::socket::{self, State};
 
-/// More sockets that are neither connected nor listening are not kept.
-const MOST: usize = 1024;
+/// How many sockets that are neither connected nor listening are kept: what is looked at and done
+/// meanwhile takes descriptors too.
+fn most() -> usize {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft.min(2048) as usize / 2)
+}
 
 #[derive(Default)]
 pub struct Broker(Mutex<Vec<Kept>>);
@@ -53,13 +57,13 @@ impl Broker {
         }
         let own = socket::create(domain, kind, protocol)?;
         let inode = fstat(&own)?.st_ino;
-        let mut kept = self.kept();
-        if kept.len() >= MOST {
+        let (mut kept, most) = (self.kept(), most());
+        if kept.len() >= most {
             drop(kept);
             self.drop_unused();
             kept = self.kept();
         }
-        if kept.len() >= MOST {
+        if kept.len() >= most {
             return Err(Errno::EMFILE.into());
         }
         // The caller may use it before this thread goes on.
