@@ -570,7 +570,7 @@ fn the_end_of_the_supervisor_or_the_stub_is_the_end_of_all() {
             let init = descendants(stub)[0];
             let pid = if victim == Victim::Init { init } else { stub };
             let start = Instant::now();
-            kill(pid);
+            signal(pid, libc::SIGKILL);
             // Every process of the sandbox holds its standard output.
             let mut rest = String::new();
             child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
@@ -579,6 +579,47 @@ fn the_end_of_the_supervisor_or_the_stub_is_the_end_of_all() {
             child.wait().unwrap();
             assert_eq!(rest, "", "{victim:?} {at:?}");
         }
+    }
+}
+
+/// Waits until each thread of a process is in a state that `is` knows by its line of
+/// `/proc/PID/task/TID/FILE`.
+fn until(pid: u32, file: &str, is: impl Fn(&str) -> bool) {
+    let all = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads
+            .flatten()
+            .all(|thread| fs::read_to_string(thread.path().join(file)).is_ok_and(|line| is(&line)))
+    };
+    while !all() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_is_waited_for() {
+    let connect = (libc::SYS_connect, "tcp4 connect=127.0.0.1:8080");
+    let bind = "tcp4 bind=127.0.0.1:7000 listen=1";
+    let any = allowing(&["127.0.0.1:*"]);
+    let mut places = vec![(any.clone(), connect), (any, (libc::SYS_bind, bind))];
+    if kernel_has(LANDLOCK_SCOPES) {
+        let domain = ordinary().options(["--isolation", "domain"]);
+        places.push((domain.clone().options(["--net-allow", "127.0.0.1:*"]), connect));
+        places.push((domain.options(["--bind-tcp", "7000"]), (libc::SYS_listen, bind)));
+    }
+    for (at, (call, words)) in places {
+        let script = format!("echo ready; read line; exec {} {words}", word("socket"));
+        let mut child = spawn(&at, &["sh", "-c", &script]);
+        assert_eq!(line(&mut child), "ready");
+        let [init, workload] = descendants(stub(&child).unwrap())[..] else { panic!("{at:?}") };
+        signal(init, libc::SIGSTOP);
+        until(init, "stat", |line| line.rsplit(") ").next().unwrap().starts_with('T'));
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        until(workload, "syscall", |line| line.starts_with(&format!("{call} ")));
+        signal(init, libc::SIGCONT);
+        let mut rest = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert!(rest.trim().ends_with(" ok") && child.wait().unwrap().success(), "{rest} {at:?}");
     }
 }
 
@@ -591,9 +632,9 @@ fn no_call_makes_the_supervisor_panic() {
 }
 
 #[allow(unsafe_code)]
-fn kill(pid: u32) {
+fn signal(pid: u32, signal: i32) {
     // SAFETY: takes integers only.
-    assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGKILL) }, 0, "{pid}");
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "{pid}");
 }
 
 fn spawn(at: &Run, command: &[&str]) -> Child {
