@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::kernel::{LANDLOCK_SCOPES, kernel_has};
 use support::scratch::Scratch;
-use support::{EVERYWHERE, Outcome, Place, Run, User, contained, fixture, word};
+use support::{EVERYWHERE, Outcome, Place, Run, User, contained, fixture, is_release, word};
 
 /// Covers /etc with a copy of what programs need there, runs what `$CHANGE` says, and starts the pod.
 const PREPARE: &str = r#"
@@ -48,11 +48,6 @@ fn allowing(targets: &[&str]) -> Run {
 
 fn lookup(at: &Run, name: &str) -> String {
     run(at, &[&word("attempt"), "lookup", name]).success().trim().to_owned()
-}
-
-/// The static program's own resolver is musl's, which the tests run in virtual machines.
-fn has_small_resolver() -> bool {
-    std::env::var_os("SBX_TEST_PROGRAMS").is_some()
 }
 
 const MANY: &str = "ok 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5 192.0.2.6 192.0.2.7 192.0.2.8 \
@@ -103,7 +98,7 @@ fn later_answers_change_nothing() {
 #[test]
 fn an_answer_that_needs_tcp_is_taken() {
     let at = allowing(&["large.test:80"]);
-    if has_small_resolver() {
+    if is_release() {
         // Some of it, or a refusal: never an endless start.
         let outcome = run(&at, &["true"]);
         assert!([0, 125].contains(&outcome.code), "{outcome:?}");

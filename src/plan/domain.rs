@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -10,11 +9,12 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::policy::{FileAccess, Rules, Scopes};
 use crate::report::{Context, Error, Result, Stage, operation};
-use crate::sys::errno;
 
 /// What keeps the workload from ptrace and signals of the helpers outside, were there no domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,8 +228,8 @@ impl Domain {
 impl Beneath {
     fn new(path: &Path, access: BitFlags<AccessFs>) -> Result<Self> {
         let open = open_path(path, Stage::Plan)?;
-        let metadata = open.metadata().map_err(|error| failed(Stage::Plan, path, &error))?;
-        let is_directory = metadata.mode() & libc::S_IFMT == libc::S_IFDIR;
+        let mode = fstat(&open).map_err(|errno| failed(Stage::Plan, path, errno))?.st_mode;
+        let is_directory = mode & libc::S_IFMT == libc::S_IFDIR;
         // The kernel refuses rights of directories for anything else.
         let possible = match is_directory {
             true => BitFlags::all(),
@@ -251,16 +251,15 @@ fn rights(access: FileAccess) -> BitFlags<AccessFs> {
         | on(access.write, AccessFs::from_write(ABI::from(FILES_ABI as i32)))
 }
 
-fn failed(stage: Stage, path: &Path, error: &std::io::Error) -> Error {
-    Error::new(stage, format!("Landlock rule for {}", path.display()), errno::of(error))
+fn failed(stage: Stage, path: &Path, errno: Errno) -> Error {
+    Error::new(stage, format!("Landlock rule for {}", path.display()), errno)
 }
 
 fn open_path(path: &Path, stage: Stage) -> Result<File> {
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(path)
-        .map_err(|error| failed(stage, path, &error))
+    // Not with std's options: musl's O_ACCMODE has O_PATH in it, and std drops that.
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| failed(stage, path, errno))
 }
 
 fn on_procfs(file: &File) -> Result<bool> {

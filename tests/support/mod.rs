@@ -57,6 +57,11 @@ pub fn many(times: usize) -> usize {
     if std::env::var_os("SBX_TEST_EMULATED").is_some() { times.div_ceil(16) } else { times }
 }
 
+/// Whether the tests are about the static program with musl and its resolver, not cargo's build.
+pub fn is_release() -> bool {
+    ["SBX_TEST_PROGRAMS", "SBX_TEST_RELEASE"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
 /// Copies of the programs at a place that every user can read: a checkout may be private.
 fn programs() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -76,7 +81,7 @@ fn programs() -> &'static Path {
             fs::copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
             fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
         };
-        copy(Path::new(env!("CARGO_BIN_EXE_sbx-init")));
+        copy(&std::env::var_os("SBX_TEST_RELEASE").map_or(built.into(), PathBuf::from));
         for entry in fs::read_dir(&examples).expect("run `cargo build --examples`, or scripts/test")
         {
             let path = entry.unwrap().path();
