@@ -171,7 +171,7 @@ fn in_parallel(
             drop(work.changed.wait_timeout_while(work.state(), deadline, pending));
             format!("no answer within {} s", deadline.as_secs())
         }
-        Err(error) => format!("no thread to ask for it: {error}"),
+        Err(error) => format!("no thread to ask for it: {}", errno::text(error)),
     };
     let mut state = work.state();
     // What has not been begun is not begun any more.
