@@ -94,6 +94,9 @@ impl Plan {
         if let Some(fd) = policy.status_fd {
             descriptors::check_own(fd, "--status-fd", &keep_fds)?;
         }
+        if let Some(policy::Events::Descriptor(fd)) = policy.events {
+            descriptors::check_own(fd, "--events-fd", &keep_fds)?;
+        }
 
         let separation = match &level {
             Level::Domain => Separation::None,

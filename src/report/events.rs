@@ -1,20 +1,21 @@
-//! What `--events-fd` and `--events` say: one JSON object a line for each denied call.
+//! What `--events-fd` and `--events` say: one JSON object a line for each denied address.
 //!
 //! `time` (seconds since 1970), `syscall`, `pid` (the calling thread, as the sandbox numbers it),
-//! `destination`, `rule` (the option that would have to allow it). Connecting a datagram socket is
+//! `destination`, `rule` (the option, or the sysctl, that would have to allow it). Connecting a datagram socket is
 //! no line, as it sends nothing and resolvers try it on whatever they find. A reader that does not keep up
 //! loses lines; the next one that gets through says how many in `dropped`.
 
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::fstat;
 
 use super::{Cause, Error, Result, Stage};
 use crate::sys::descriptor;
@@ -35,7 +36,7 @@ pub struct Denied<'a> {
 impl Events {
     /// Appends to a file, which is made if it is missing.
     pub fn to_file(path: &Path) -> Result<Self> {
-        let mode = File::options()
+        let opened = File::options()
             .append(true)
             .create(true)
             .mode(0o600)
@@ -44,21 +45,28 @@ impl Events {
         let failed = |error: std::io::Error| {
             Error::new(Stage::Plan, format!("--events {}", path.display()), error)
         };
-        mode.map(Self::new).map_err(failed)
+        opened.map(Self::new).map_err(failed)
     }
 
     /// Writes to what the caller handed over, without changing how it blocks for others.
     pub fn to_descriptor(fd: RawFd) -> Result<Self> {
         let failed = |cause: Cause| Error::new(Stage::Plan, format!("--events-fd {fd}"), cause);
         let inherited = descriptor::inherited(fd).ok_or_else(|| failed("is not open".into()))?;
-        // An open file description of our own. A socket has none, nor is there one without a /proc.
-        let own = File::options()
-            .append(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(format!("/proc/self/fd/{fd}"));
+        // A pipe or a terminal may block: an open file description of our own does not. A regular
+        // file never does, and needs the caller's, which has the offset that others write at.
+        let kind = fstat(inherited).map_err(|errno| failed(errno.into()))?.st_mode & libc::S_IFMT;
+        let own = match kind {
+            libc::S_IFREG => None,
+            _ => File::options()
+                .append(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(format!("/proc/self/fd/{fd}"))
+                .ok(),
+        };
+        // A socket cannot be opened, nor is there anything to open without a /proc.
         match own {
-            Ok(own) => Ok(Self::new(own)),
-            Err(_) => {
+            Some(own) => Ok(Self::new(own)),
+            None => {
                 let copy = inherited.try_clone_to_owned().map_err(|error| failed(error.into()))?;
                 Ok(Self::new(copy.into()))
             }
@@ -98,11 +106,5 @@ impl Events {
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
         self.out.as_raw_fd()
-    }
-}
-
-impl From<Events> for OwnedFd {
-    fn from(events: Events) -> Self {
-        events.out.into()
     }
 }
