@@ -23,12 +23,11 @@ const MERGED: [(&str, &[&str]); 2] =
     [("default", &["io-uring", "keys", "tty", "unix", "families"]), ("udp", &["udp", "fast-open"])];
 
 /// The programs that ask the supervisor, each with the files of `filters/notify` that it is made of.
-const NOTIFY: [(&str, &[&str]); 5] = [
+const NOTIFY: [(&str, &[&str]); 4] = [
     ("notify-listen", &["listen"]),
     ("notify-tcp", &["listen", "connect"]),
     ("notify-udp", &["listen", "connect", "datagram"]),
     ("notify-broker-tcp", &["listen", "connect", "socket"]),
-    ("notify-broker-udp", &["listen", "connect", "datagram", "socket"]),
 ];
 
 // seccompiler's JSON form. Its own front end does not know the numbers of the newest system

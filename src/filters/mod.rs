@@ -120,7 +120,7 @@ const GROUPS: [Group; 16] = [
         Off,
         LISTENER_X86_64,
         LISTENER_AARCH64,
-        "becoming a supervisor; new limits for other processes"
+        "becoming a supervisor: SECCOMP_FILTER_FLAG_NEW_LISTENER"
     ),
 ];
 
@@ -144,11 +144,10 @@ pub enum Notify {
     Udp,
     /// As `Tcp`, and the creation of all internet sockets, for where pidfd_getfd is refused.
     BrokerTcp,
-    BrokerUdp,
 }
 
 impl Notify {
-    const ALL: [Self; 5] = [Self::Listen, Self::Tcp, Self::Udp, Self::BrokerTcp, Self::BrokerUdp];
+    const ALL: [Self; 4] = [Self::Listen, Self::Tcp, Self::Udp, Self::BrokerTcp];
 
     /// Its name for `--print-filter`, and its programs in the order of [`Arch`].
     fn compiled(self) -> (&'static str, [&'static [SockFilter]; 2]) {
@@ -161,9 +160,6 @@ impl Notify {
             Self::Udp => ("notify-udp", [&c::NOTIFY_UDP_X86_64, &c::NOTIFY_UDP_AARCH64]),
             Self::BrokerTcp => {
                 ("notify-broker-tcp", [&c::NOTIFY_BROKER_TCP_X86_64, &c::NOTIFY_BROKER_TCP_AARCH64])
-            }
-            Self::BrokerUdp => {
-                ("notify-broker-udp", [&c::NOTIFY_BROKER_UDP_X86_64, &c::NOTIFY_BROKER_UDP_AARCH64])
             }
         }
     }

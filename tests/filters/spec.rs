@@ -110,8 +110,7 @@ pub fn denying() -> impl Iterator<Item = &'static str> {
 }
 
 /// The programs that ask the supervisor; `--list-filters` does not show them.
-pub const NOTIFY: [&str; 5] =
-    ["notify-listen", "notify-tcp", "notify-udp", "notify-broker-tcp", "notify-broker-udp"];
+pub const NOTIFY: [&str; 4] = ["notify-listen", "notify-tcp", "notify-udp", "notify-broker-tcp"];
 
 pub fn programs() -> impl Iterator<Item = &'static str> {
     denying().chain(NOTIFY)
@@ -243,8 +242,8 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
             rules.extend([("sendto", send_to as Rule), ("socket", datagram_socket)]);
             rules
         }
-        "notify-broker-tcp" | "notify-broker-udp" => {
-            let mut rules = rules(&group.replace("-broker", ""), arch);
+        "notify-broker-tcp" => {
+            let mut rules = rules("notify-tcp", arch);
             rules.push(("socket", brokered_socket));
             rules
         }
@@ -256,7 +255,7 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
 pub fn pointers(group: &str) -> &'static [usize] {
     match group {
         // The address of sendto.
-        "notify-udp" | "notify-broker-udp" => &[4],
+        "notify-udp" => &[4],
         // The new limits of prlimit64.
         "limits" => &[2],
         _ => &[],
