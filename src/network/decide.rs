@@ -94,14 +94,34 @@ impl Policy {
     /// `local` is the socket's own address: what getsockname says, decoded as for bind.
     ///
     /// A socket that is not bound but connecting has a local address too, and loses it when it
-    /// disconnects: ask again after listen, and undo it by AF_UNSPEC if the answer has changed.
+    /// disconnects: compare the name again after listen, and undo it by AF_UNSPEC if it has changed.
     pub fn listen(&self, socket: Socket, local: Address) -> Decision {
         match (socket, local) {
             (Socket::Tcp(_), Address::Endpoint(Endpoint { ip, port, .. })) => {
                 if self.serves(ip, port) { Decision::Allow(None) } else { DENIED }
             }
-            (Socket::Udp(_) | Socket::Netlink, _) => Decision::Deny(Errno::EOPNOTSUPP),
             _ => DENIED,
+        }
+    }
+
+    /// The option that would have to allow what was denied, or the sysctl.
+    pub fn missed(&self, syscall: &str, socket: Socket, address: &Address) -> &'static str {
+        let is_tcp = matches!(socket, Socket::Tcp(_));
+        match (syscall, address) {
+            ("bind" | "listen", Address::Endpoint(Endpoint { ip, port, .. })) => {
+                match (holds(&self.bind_tcp, *port), self.serves(*ip, *port)) {
+                    (false, _) if is_tcp => "--bind-tcp",
+                    (_, true) => "net.ipv4.ip_unprivileged_port_start",
+                    _ => "--net-bind",
+                }
+            }
+            ("bind" | "listen", _) => "--net-bind",
+            (_, Address::Endpoint(Endpoint { port, .. }))
+                if is_tcp && !holds(&self.connect_tcp, *port) =>
+            {
+                "--connect-tcp"
+            }
+            _ => "--net-allow",
         }
     }
 
@@ -111,7 +131,7 @@ impl Policy {
             Socket::Udp(_) => Protocol::Udp,
             _ => return false,
         };
-        self.destinations.find(protocol, ip, port).is_some()
+        self.destinations.allows(protocol, ip, port)
     }
 
     fn serves(&self, ip: IpAddr, port: u16) -> bool {
@@ -194,6 +214,30 @@ mod tests {
             assert_eq!(allowed(socket, |address| policy.connect(socket, address)), expected);
             assert_eq!(allowed(socket, |address| policy.send(socket, address, 0)), expected);
         }
+    }
+
+    #[test]
+    fn a_denial_names_the_option_that_would_allow_it() {
+        let ports = |ports: &[u16]| Some(Ports::of(ports));
+        let (connect_tcp, bind_tcp) = (ports(&[80]), ports(&[80, 8080]));
+        let policy = Policy { connect_tcp, bind_tcp, ..policy(&["127.0.0.1:*"], None) };
+        for (call, socket, ip, port, option) in [
+            ("connect", Tcp(V4), "127.0.0.1", 443, "--connect-tcp"),
+            ("connect", Tcp(V4), "127.0.0.2", 80, "--net-allow"),
+            ("sendto", Udp(V4), "127.0.0.1", 443, "--net-allow"),
+            ("bind", Tcp(V4), "127.0.0.1", 7000, "--bind-tcp"),
+            ("bind", Udp(V4), "0.0.0.0", 7000, "--net-bind"),
+            ("listen", Tcp(V6), "::", 8080, "--net-bind"),
+            ("bind", Tcp(V4), "127.0.0.1", 80, "net.ipv4.ip_unprivileged_port_start"),
+        ] {
+            assert_eq!(
+                policy.missed(call, socket, &endpoint(ip, port)),
+                option,
+                "{call} {ip}:{port}"
+            );
+        }
+        assert_eq!(policy.missed("connect", Netlink, &KERNEL), "--net-allow");
+        assert_eq!(policy.missed("bind", Unix, &Address::Disconnect), "--net-bind");
     }
 
     #[test]
@@ -359,8 +403,6 @@ mod tests {
             assert!(!listens(&listed, socket, "127.0.0.1", 40000));
         }
         let local = endpoint("127.0.0.1", 40000);
-        assert_eq!(default.listen(Udp(V4), local), Decision::Deny(Errno::EOPNOTSUPP));
-        assert_eq!(default.listen(Netlink, local), Decision::Deny(Errno::EOPNOTSUPP));
         assert_eq!(default.listen(Unix, local), DENIED);
         assert_eq!(default.listen(Other, local), DENIED);
     }

@@ -16,6 +16,6 @@ pub mod rule;
 pub mod socket;
 
 /// The text of an error about a value.
-fn expected(what: &str, value: &str) -> String {
+pub fn expected(what: &str, value: &str) -> String {
     format!("expected {what}, not \"{value}\"")
 }

@@ -35,13 +35,12 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    /// The number of the rule that allows this; `ip` is canonical.
-    pub fn find(&self, protocol: Protocol, ip: IpAddr, port: u16) -> Option<usize> {
-        let allows = |(prefix, rule): &&(Prefix, usize)| {
+    /// `ip` is canonical.
+    pub fn allows(&self, protocol: Protocol, ip: IpAddr, port: u16) -> bool {
+        self.entries.iter().any(|(prefix, rule)| {
             let rule = &self.rules[*rule];
             rule.protocol == protocol && prefix.contains(ip) && rule.ports.contains(port)
-        };
-        self.entries.iter().find(allows).map(|entry| entry.1)
+        })
     }
 
     /// The addresses of a protocol, with their ports.
@@ -56,8 +55,21 @@ fn is_loopback(name: &str) -> bool {
     name.strip_suffix("localhost").is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The names to resolve, each once; or what is wrong with a pin.
-pub fn wanted<'a>(rules: &'a [Rule], pins: &[Pin]) -> Result<Vec<&'a str>, String> {
+/// What is wrong with a pin.
+pub fn check(rules: &[Rule], pins: &[Pin]) -> Result<(), String> {
+    for Pin { name, .. } in pins {
+        if is_loopback(name) {
+            return Err(format!("{name} is loopback by definition"));
+        }
+        if !rules.iter().any(|rule| matches!(&rule.target, Target::Name(own) if own == name)) {
+            return Err(format!("{name} is in no --net-allow"));
+        }
+    }
+    Ok(())
+}
+
+/// The names to resolve, each once.
+pub fn wanted<'a>(rules: &'a [Rule], pins: &[Pin]) -> Vec<&'a str> {
     let mut names = Vec::new();
     for rule in rules {
         if let Target::Name(name) = &rule.target
@@ -66,16 +78,8 @@ pub fn wanted<'a>(rules: &'a [Rule], pins: &[Pin]) -> Result<Vec<&'a str>, Strin
             names.push(name.as_str());
         }
     }
-    for Pin { name, .. } in pins {
-        if is_loopback(name) {
-            return Err(format!("{name} is loopback by definition"));
-        }
-        if !names.contains(&name.as_str()) {
-            return Err(format!("{name} is in no --net-allow"));
-        }
-    }
     names.retain(|name| !is_loopback(name) && pins.iter().all(|pin| pin.name != *name));
-    Ok(names)
+    names
 }
 
 /// Freezes what the names mean; `answers` are to what is [`wanted`].
@@ -193,8 +197,8 @@ mod tests {
         freeze(rules(texts), &[], &[answer("a.example", addresses)], options)
     }
 
-    fn allowed(pins: &Pins, protocol: Protocol, ip: &str, port: u16) -> Option<usize> {
-        pins.destinations.find(protocol, ip.parse().unwrap(), port)
+    fn allowed(pins: &Pins, protocol: Protocol, ip: &str, port: u16) -> bool {
+        pins.destinations.allows(protocol, ip.parse().unwrap(), port)
     }
 
     #[test]
@@ -203,12 +207,12 @@ mod tests {
             freeze_one(&["a.example:443"], &["192.0.2.1", "2001:db8::1", "192.0.2.1"], STRICT)
                 .unwrap();
         assert_eq!(pins.names, [("a.example".into(), ips(&["192.0.2.1", "2001:db8::1"]))]);
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.1", 443), Some(0));
-        assert_eq!(allowed(&pins, Tcp, "2001:db8::1", 443), Some(0));
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.2", 443), None);
-        assert_eq!(allowed(&pins, Tcp, "2001:db8::2", 443), None);
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.1", 444), None);
-        assert_eq!(allowed(&pins, Udp, "192.0.2.1", 443), None);
+        assert!(allowed(&pins, Tcp, "192.0.2.1", 443));
+        assert!(allowed(&pins, Tcp, "2001:db8::1", 443));
+        assert!(!allowed(&pins, Tcp, "192.0.2.2", 443));
+        assert!(!allowed(&pins, Tcp, "2001:db8::2", 443));
+        assert!(!allowed(&pins, Tcp, "192.0.2.1", 444));
+        assert!(!allowed(&pins, Udp, "192.0.2.1", 443));
     }
 
     #[test]
@@ -216,19 +220,19 @@ mod tests {
         let mapped = ["::ffff:192.0.2.1", "192.0.2.1"];
         let pins = freeze_one(&["a.example:443"], &mapped, STRICT).unwrap();
         assert_eq!(pins.names, [("a.example".into(), ips(&["192.0.2.1"]))]);
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.1", 443), Some(0));
+        assert!(allowed(&pins, Tcp, "192.0.2.1", 443));
     }
 
     #[test]
     fn the_rule_that_allows_is_known() {
         let texts = ["10.0.0.0/8:80", "udp://a.example:53", "a.example:443", "[2001:db8::]/32:*"];
         let pins = freeze_one(&texts, &["192.0.2.1"], STRICT).unwrap();
-        assert_eq!(allowed(&pins, Tcp, "10.9.9.9", 80), Some(0));
-        assert_eq!(allowed(&pins, Udp, "192.0.2.1", 53), Some(1));
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.1", 443), Some(2));
-        assert_eq!(allowed(&pins, Tcp, "2001:db8:1::1", 9), Some(3));
-        assert_eq!(allowed(&pins, Tcp, "192.0.2.1", 53), None);
-        assert_eq!(allowed(&pins, Udp, "10.9.9.9", 80), None);
+        assert!(allowed(&pins, Tcp, "10.9.9.9", 80));
+        assert!(allowed(&pins, Udp, "192.0.2.1", 53));
+        assert!(allowed(&pins, Tcp, "192.0.2.1", 443));
+        assert!(allowed(&pins, Tcp, "2001:db8:1::1", 9));
+        assert!(!allowed(&pins, Tcp, "192.0.2.1", 53));
+        assert!(!allowed(&pins, Udp, "10.9.9.9", 80));
         let udp: Vec<_> = pins.destinations.of(Udp).collect();
         assert_eq!(udp, [(Prefix::parse("192.0.2.1").unwrap(), &Ports::parse("53").unwrap())]);
     }
@@ -284,8 +288,8 @@ mod tests {
             let pins = freeze_one(&["a.example:80"], &[address], PRIVATE);
             assert_eq!(pins.is_ok(), is_private, "{address}");
             if let Ok(pins) = pins {
-                assert_eq!(allowed(&pins, Tcp, address, 80), Some(0));
-                assert_eq!(allowed(&pins, Tcp, address, 81), None);
+                assert!(allowed(&pins, Tcp, address, 80));
+                assert!(!allowed(&pins, Tcp, address, 81));
             }
         }
     }
@@ -295,7 +299,7 @@ mod tests {
         for own in ["127.0.0.1:80", "127.0.0.0/8:1-100", "0.0.0.0/0:80", "*:*"] {
             let pins = freeze_one(&["a.example:80", own], &["127.0.0.1"], STRICT).unwrap();
             assert_eq!(pins.names, [("a.example".into(), ips(&["127.0.0.1"]))]);
-            assert_eq!(allowed(&pins, Tcp, "127.0.0.1", 80), Some(1), "{own}");
+            assert!(allowed(&pins, Tcp, "127.0.0.1", 80), "{own}");
         }
         for texts in [
             &["a.example:80", "127.0.0.1:3128"][..],
@@ -316,33 +320,33 @@ mod tests {
     #[test]
     fn localhost_is_loopback_by_definition() {
         let texts = ["localhost:3000", "udp://app.localhost:53"];
-        assert_eq!(wanted(&rules(&texts), &[]), Ok(vec![]));
+        assert!(wanted(&rules(&texts), &[]).is_empty());
         let lie = [answer("localhost", &["192.0.2.1"])];
         let frozen = freeze(rules(&texts), &[], &lie, STRICT).unwrap();
-        assert_eq!(allowed(&frozen, Tcp, "127.0.0.1", 3000), Some(0));
-        assert_eq!(allowed(&frozen, Tcp, "::1", 3000), Some(0));
-        assert_eq!(allowed(&frozen, Udp, "127.0.0.1", 53), Some(1));
-        assert_eq!(allowed(&frozen, Tcp, "192.0.2.1", 3000), None);
-        assert_eq!(allowed(&frozen, Tcp, "127.0.0.2", 3000), None);
+        assert!(allowed(&frozen, Tcp, "127.0.0.1", 3000));
+        assert!(allowed(&frozen, Tcp, "::1", 3000));
+        assert!(allowed(&frozen, Udp, "127.0.0.1", 53));
+        assert!(!allowed(&frozen, Tcp, "192.0.2.1", 3000));
+        assert!(!allowed(&frozen, Tcp, "127.0.0.2", 3000));
         assert_eq!(frozen.names[0], ("localhost".into(), ips(&["127.0.0.1", "::1"])));
         assert_eq!(frozen.names[1], ("app.localhost".into(), ips(&["127.0.0.1", "::1"])));
-        assert!(wanted(&rules(&texts), &pins(&["localhost=192.0.2.1"])).is_err());
-        assert_eq!(wanted(&rules(&["notlocalhost:1"]), &[]), Ok(vec!["notlocalhost"]));
+        assert!(check(&rules(&texts), &pins(&["localhost=192.0.2.1"])).is_err());
+        assert_eq!(wanted(&rules(&["notlocalhost:1"]), &[]), vec!["notlocalhost"]);
     }
 
     #[test]
     fn a_pin_wins_over_dns_and_surprises_alike() {
         let texts = rules(&["a.example:443", "b.example:443", "a.example:80", "127.0.0.1:1"]);
         let pinned = pins(&["a.example=192.0.2.1", "a.example=2001:db8::1,192.0.2.1"]);
-        assert_eq!(wanted(&texts, &pinned), Ok(vec!["b.example"]));
+        assert_eq!(wanted(&texts, &pinned), vec!["b.example"]);
         let answers = [answer("a.example", &["192.0.2.9"]), answer("b.example", &["192.0.2.2"])];
         let frozen = freeze(texts.clone(), &pinned, &answers, STRICT).unwrap();
         assert_eq!(frozen.names[0], ("a.example".into(), ips(&["192.0.2.1", "2001:db8::1"])));
         assert_eq!(frozen.names[1], ("b.example".into(), ips(&["192.0.2.2"])));
         assert_eq!(frozen.names.len(), 2);
-        assert_eq!(allowed(&frozen, Tcp, "192.0.2.1", 443), Some(0));
-        assert_eq!(allowed(&frozen, Tcp, "192.0.2.1", 80), Some(2));
-        assert_eq!(allowed(&frozen, Tcp, "192.0.2.9", 443), None);
+        assert!(allowed(&frozen, Tcp, "192.0.2.1", 443));
+        assert!(allowed(&frozen, Tcp, "192.0.2.1", 80));
+        assert!(!allowed(&frozen, Tcp, "192.0.2.9", 443));
         let private = pins(&["a.example=10.0.0.1", "b.example=192.0.2.2"]);
         assert!(freeze(texts.clone(), &private, &[], STRICT).is_err());
         assert!(freeze(texts, &private, &[], PRIVATE).is_ok());
@@ -351,7 +355,7 @@ mod tests {
     #[test]
     fn a_pin_that_no_rule_uses_is_an_error() {
         let rules = rules(&["a.example:443"]);
-        let error = wanted(&rules, &pins(&["b.example=192.0.2.1"]));
+        let error = check(&rules, &pins(&["b.example=192.0.2.1"]));
         assert_eq!(error, Err("b.example is in no --net-allow".into()));
     }
 
@@ -373,19 +377,19 @@ mod tests {
         let unresolved: Vec<_> = frozen.unresolved.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(unresolved, ["a.example", "b.example", "d.example"]);
         assert_eq!(frozen.names, [("c.example".into(), ips(&["192.0.2.1"]))]);
-        assert_eq!(allowed(&frozen, Tcp, "192.0.2.1", 443), Some(2));
+        assert!(allowed(&frozen, Tcp, "192.0.2.1", 443));
     }
 
     #[test]
     fn each_name_is_wanted_once() {
         let texts = rules(&["a.example:1", "udp://A.example.:2", "b.example:3", "192.0.2.1:4"]);
-        assert_eq!(wanted(&texts, &[]), Ok(vec!["a.example", "b.example"]));
+        assert_eq!(wanted(&texts, &[]), vec!["a.example", "b.example"]);
     }
 
     #[test]
     fn no_rule_allows_nothing() {
         let frozen = freeze(vec![], &[], &[], STRICT).unwrap();
-        assert_eq!(allowed(&frozen, Tcp, "127.0.0.1", 80), None);
-        assert_eq!(allowed(&frozen, Udp, "::1", 53), None);
+        assert!(!allowed(&frozen, Tcp, "127.0.0.1", 80));
+        assert!(!allowed(&frozen, Udp, "::1", 53));
     }
 }

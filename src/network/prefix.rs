@@ -93,7 +93,7 @@ fn halves(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Digits only, where std's parsers take a sign too.
-fn number<T: FromStr>(text: &str) -> Option<T> {
+pub fn number<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

@@ -209,7 +209,7 @@ mod tests {
             let program = program(&destinations).unwrap();
             for (ip, port) in IPS.split(' ').flat_map(|ip| PORTS.map(|port| (ip, port))) {
                 let ip = ip.parse().unwrap();
-                let expected = destinations.find(Protocol::Udp, ip, port).is_some();
+                let expected = destinations.allows(Protocol::Udp, ip, port);
                 assert_eq!(passes(&program, ip, port), expected, "{rules:?} {ip} {port}");
             }
         }

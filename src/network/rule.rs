@@ -36,7 +36,7 @@ impl Rule {
         if rest.split_once(':').is_some_and(|(_, rest)| rest.starts_with("//")) {
             return Err(expected("tcp:// or udp://", text));
         }
-        let (target, ports) = split(rest)?;
+        let (target, ports) = split(rest, "TARGET:PORTS")?;
         let ports = Ports::parse(ports)?;
         let target = match Prefix::parse(target) {
             Ok(prefix) => {
@@ -64,7 +64,7 @@ pub struct Bind {
 impl Bind {
     /// `ADDR:PORTS`; ADDR is what [`Prefix::parse`] takes.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (addresses, ports) = split(text)?;
+        let (addresses, ports) = split(text, "ADDR:PORTS")?;
         Ok(Self { addresses: Prefix::parse(addresses)?, ports: Ports::parse(ports)? })
     }
 }
@@ -96,10 +96,10 @@ impl Pin {
     }
 }
 
-fn split(text: &str) -> Result<(&str, &str), String> {
+fn split<'a>(text: &'a str, form: &str) -> Result<(&'a str, &'a str), String> {
     match text.rsplit_once(':') {
         Some((target, ports)) if !target.is_empty() && !ports.contains(']') => Ok((target, ports)),
-        _ => Err(expected("TARGET:PORTS", text)),
+        _ => Err(expected(form, text)),
     }
 }
 

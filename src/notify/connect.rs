@@ -28,7 +28,7 @@ pub fn connect(
     if let (Decision::Deny(errno), Socket::Udp(_)) = (decision, socket.kind) {
         return Err(errno.into());
     }
-    let to = supervisor.policy.settle(decision, call, "connect", &address)?;
+    let to = supervisor.policy.settle(decision, call, "connect", socket.kind, &address)?;
     let to = to.ok_or(Errno::EACCES)?;
     caller.check_waiting()?;
     let connect = || socket::connect(&socket, to.bytes());
@@ -45,7 +45,7 @@ pub fn bind(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Result
     let policy = &supervisor.policy;
     let (socket, address) = arguments(caller, call, decode::Call::Bind)?;
     let decision = policy.network()?.bind(socket.kind, address, policy.unprivileged_port);
-    let to = policy.settle(decision, call, "bind", &address)?.ok_or(Errno::EACCES)?;
+    let to = policy.settle(decision, call, "bind", socket.kind, &address)?.ok_or(Errno::EACCES)?;
     caller.check_waiting()?;
     match (socket::bind(&socket, to.bytes()), &supervisor.broker) {
         // By one that the workload has closed, it may be.

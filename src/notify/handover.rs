@@ -5,17 +5,20 @@
 //! filter could trap.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::process;
 
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe2, read, write};
 
 use crate::init::reap::{Event, Reaper};
-use crate::report::{Context, Error, Result, Stage};
+use crate::report::{Context, FAILED, Result, Stage};
 use crate::sys::descriptor;
 use crate::sys::notify::Listener;
 
 pub struct Handover {
+    /// Read end, write end: the listener's number.
     number: (OwnedFd, OwnedFd),
+    /// Read end, write end: a byte lets the workload go on.
     go: (OwnedFd, OwnedFd),
 }
 
@@ -35,7 +38,8 @@ impl Handover {
         drop(listener);
         match read(go, &mut [0]).context(Stage::Confine, "read")? {
             1 => Ok(()),
-            _ => Err(Error::new(Stage::Confine, "supervisor", "has ended")),
+            // The process above has said why, or the stub says that it was killed.
+            _ => process::exit(FAILED),
         }
     }
 

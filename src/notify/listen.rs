@@ -23,12 +23,13 @@ pub fn listen(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Resu
         (Socket::Tcp(_), None) if any_port => return socket::listen(&socket, backlog),
         (Socket::Tcp(_), _) => {}
         (_, None) => return socket::listen(&socket, backlog),
+        (Socket::Udp(_) | Socket::Netlink, Some(_)) => return Err(Errno::EOPNOTSUPP),
         (_, Some(_)) => return Err(Errno::EACCES),
     }
     let name = socket::name(&socket)?;
     let local = decode::decode(decode::Call::Bind, socket.kind, name.bytes())?;
     if !policy.may_listen(&socket, local) {
-        policy.report(call, "listen", &local);
+        policy.report(call, "listen", socket.kind, &local);
         return Err(Errno::EACCES);
     }
     // One that was connected and then disconnected has no port any more and shows its last one;

@@ -27,6 +27,7 @@ pub use prepare::Prepared;
 use crate::network::address::{Address, Sockaddr};
 use crate::network::decide::{self, Decision};
 use crate::network::prefix::Ports;
+use crate::network::socket::Socket;
 use crate::policy::Network;
 use crate::report::events::{Denied, Events};
 use crate::report::{Context, Result, Stage};
@@ -77,20 +78,21 @@ impl Policy {
         decision: Decision,
         call: &Call,
         name: &'static str,
+        socket: Socket,
         address: &Address,
     ) -> std::result::Result<Option<Sockaddr>, Errno> {
         match decision {
             Decision::Allow(to) => Ok(to),
             Decision::Deny(errno) => {
-                self.report(call, name, address);
+                self.report(call, name, socket, address);
                 Err(errno)
             }
         }
     }
 
-    fn report(&self, call: &Call, syscall: &'static str, destination: &Address) {
-        let rule = if matches!(syscall, "bind" | "listen") { "--net-bind" } else { "--net-allow" };
-        if let Some(events) = &self.events {
+    fn report(&self, call: &Call, syscall: &'static str, socket: Socket, destination: &Address) {
+        if let (Some(events), Some(network)) = (&self.events, &self.network) {
+            let rule = network.missed(syscall, socket, destination);
             events.denied(&Denied { syscall, thread: call.thread, destination, rule });
         }
     }

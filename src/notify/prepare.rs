@@ -1,12 +1,12 @@
 //! What is made for the supervisor: before the workload is forked, and before it execs.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use super::watch::read;
 use super::{Policy, Supervision};
 use crate::namespaces::hosts;
 use crate::network::pins::{self, Destinations};
@@ -90,8 +90,7 @@ fn receive_filter(destinations: &Destinations) -> Result<Vec<SockFilter>> {
 fn freeze(network: Network, procfs: &OwnedFd, can_mount: bool) -> Result<Destinations> {
     let failed = |what: String| Error::new(Stage::Network, operation::PIN, what);
     let Network { allow, pins, names: options, hosts: wants_hosts, .. } = network;
-    let wanted = pins::wanted(&allow, &pins).map_err(failed)?;
-    let answers = resolve::resolve(&wanted);
+    let answers = resolve::resolve(&pins::wanted(&allow, &pins));
     let frozen = pins::freeze(allow, &pins, &answers, options).map_err(failed)?;
     for (name, why) in frozen.unresolved {
         say(&format!("sbx-init: not resolved: {name}: {why}\n"));
@@ -111,8 +110,5 @@ fn unprivileged_port(procfs: &OwnedFd) -> u16 {
 }
 
 fn sysctl(procfs: &OwnedFd, path: &str) -> Option<String> {
-    let file = openat(procfs, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let mut text = String::new();
-    File::from(file).read_to_string(&mut text).ok()?;
-    Some(text.trim().to_owned())
+    read(procfs, path).map(|text| text.trim().to_owned())
 }

@@ -5,11 +5,11 @@
 
 use nix::errno::Errno;
 
+use super::Supervisor;
 use super::caller::Caller;
 use super::control::{self, Control};
 use super::socket::Duplicate;
 use super::watch::Seat;
-use super::{Policy, Supervisor};
 use crate::network::address::{Address, Sockaddr};
 use crate::network::decode;
 use crate::network::socket::Socket;
@@ -110,11 +110,9 @@ impl Sending<'_> {
             None => Address::Peer,
             Some(bytes) => decode::decode(decode::Call::Send, socket.kind, bytes)?,
         };
-        let Policy { network: Some(network), .. } = &self.supervisor.policy else {
-            return Err(Errno::EACCES.into());
-        };
+        let network = self.supervisor.policy.network()?;
         let decision = network.send(socket.kind, address, flags);
-        let to = self.supervisor.policy.settle(decision, self.call, name, &address)?;
+        let to = self.supervisor.policy.settle(decision, self.call, name, socket.kind, &address)?;
 
         let is_stream = socket.is_stream()?;
         let most = match socket.kind {

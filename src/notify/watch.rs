@@ -17,14 +17,14 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::poll::PollTimeout;
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use super::Supervisor;
 use super::broker::Broker;
 use crate::report::{Context, Result, Stage};
 use crate::sys::event::Event;
 use crate::sys::notify::{Call, Fault, Listener};
-use crate::sys::thread::{block_all_but_wake, own_id, spawn, wake};
+use crate::sys::thread::{block_all_but_wake, spawn, wake};
 
 /// How soon a blocked call is ended: callers count on less than 100 ms.
 const PERIOD_MS: u8 = 25;
@@ -181,12 +181,16 @@ impl Watch {
 
     /// The proc_pid_status(5) of a thread.
     pub fn status_of(&self, thread: Pid) -> Option<String> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = openat(&self.procfs, &*format!("{thread}/status"), flags, Mode::empty()).ok()?;
-        let mut text = String::new();
-        File::from(file).read_to_string(&mut text).ok()?;
-        Some(text)
+        read(&self.procfs, &format!("{thread}/status"))
     }
+}
+
+/// The text of a file of a procfs.
+pub fn read(procfs: &OwnedFd, path: &str) -> Option<String> {
+    let file = openat(procfs, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// What counts of a proc_pid_status(5).
@@ -246,7 +250,7 @@ impl Seat {
     pub fn take(watch: &Watch) -> Result<Arc<Self>> {
         block_all_but_wake().context(Stage::Init, "sigprocmask")?;
         let seat = Arc::new(Self {
-            thread: own_id(),
+            thread: gettid(),
             call: AtomicU64::new(0),
             caller: AtomicU32::new(0),
             ended: AtomicU64::new(0),
