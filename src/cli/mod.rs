@@ -13,6 +13,7 @@ use lexopt::{Arg, Parser};
 use options::{Action, Format, OPTIONS, Question, Typed};
 
 use crate::filters::{self, Arch};
+use crate::network::pins;
 use crate::policy::{Network, Policy};
 use crate::report::{Cause, Error, Result, Stage};
 use crate::sys::descriptor;
@@ -107,7 +108,7 @@ fn finish(typed: Typed) -> Result<Request> {
     let network = network(typed.network)?;
     if typed.policy.events.is_some() && network.is_none() {
         return Err(wrong(
-            "--events",
+            "--events and --events-fd",
             "expected together with --net-allow, --net-none or --net-bind",
         ));
     }
@@ -120,15 +121,19 @@ fn network(typed: options::Network) -> Result<Option<Network>> {
     if none && !allow.is_empty() {
         return Err(wrong("--net-none", "contradicts --net-allow"));
     }
-    let more = !pins.is_empty() || names != Default::default() || no_hosts;
     if !none && allow.is_empty() && bind.is_empty() {
-        let what = "expected together with --net-allow";
-        return if more {
-            Err(wrong("--pin, --dns-... and --no-pin-hosts", what))
-        } else {
-            Ok(None)
+        let more = [
+            ("--pin", !pins.is_empty()),
+            ("--dns-private", names.private),
+            ("--dns-optional", names.optional),
+            ("--no-pin-hosts", no_hosts),
+        ];
+        return match more.iter().find(|(_, typed)| *typed) {
+            Some((option, _)) => Err(wrong(*option, "expected together with --net-allow")),
+            None => Ok(None),
         };
     }
+    pins::check(&allow, &pins).map_err(|what| wrong("--pin", what))?;
     Ok(Some(Network { allow, bind, pins, names, hosts: !no_hosts }))
 }
 
@@ -176,7 +181,7 @@ fn answer(question: Question) -> String {
 fn help() -> String {
     let mut text = String::from(
         "sbx-init [OPTIONS] [--] COMMAND [ARG]...\n\
-         Runs COMMAND as PID 2 behind an inner boundary that it cannot touch.\n\n",
+         Runs COMMAND behind an inner boundary that it cannot touch.\n\n",
     );
     let mut forms = String::new();
     for (option, next) in OPTIONS.iter().zip(OPTIONS.iter().skip(1).map(Some).chain([None])) {
@@ -199,9 +204,7 @@ fn help() -> String {
         }
         forms.clear();
     }
-    text.push_str(
-        "\nExit status: COMMAND's, or 128+signal; 127 not found; 126 not executable; 125 own failure.\n",
-    );
+    text.push_str("\nExit: COMMAND's or 128+signal; 127 not found; 126 not executable; 125 own.\n");
     text
 }
 
@@ -322,7 +325,7 @@ mod tests {
     fn help_fits_a_screen_and_names_every_option() {
         let help = help();
         assert!(help.lines().count() <= 24, "{help}");
-        assert!(help.lines().all(|line| line.len() <= 90), "{help}");
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
         for option in OPTIONS {
             let named = |end| help.contains(&format!("--{}{end}", option.name));
             assert!(named(' ') || named(','), "{}", option.name);

@@ -3,8 +3,9 @@
 use std::os::fd::RawFd;
 
 use crate::filters::Arch;
-use crate::network::pins;
+use crate::network::prefix::number;
 use crate::network::rule::{Bind, Pin, Rule};
+use crate::network::{expected, pins};
 use crate::policy::{Events, FileAccess, Isolation, Policy, Proc, Scopes};
 
 /// What was typed, option by option.
@@ -73,7 +74,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.policy.isolation = one_of(value, &values)?;
             Ok(())
         }),
-        help: "namespaces (default), Landlock only, what works",
+        help: "default namespaces; domain: Landlock",
     },
     Opt {
         name: "proc",
@@ -82,7 +83,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.policy.proc = Some(one_of(value, &values)?);
             Ok(())
         }),
-        help: "/proc: new (default), the caller's, or none",
+        help: "/proc: new (default), caller's, none",
     },
     Opt {
         name: "deny",
@@ -112,7 +113,7 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "rwx",
         action: Value("PATH[,...]", |typed, value| add_files(typed, value, true, true)),
-        help: "the only files to read, write or execute",
+        help: "files: all read, x execute, w write",
     },
     Opt {
         name: "connect-tcp",
@@ -126,7 +127,7 @@ pub const OPTIONS: &[Opt] = &[
         action: Value("PORT[,...]", |typed, value| {
             add_ports(&mut typed.policy.rules.bind_tcp, value)
         }),
-        help: "the only TCP ports, of any address; and no UDP",
+        help: "the only TCP ports; also no UDP",
     },
     Opt {
         name: "scope",
@@ -134,12 +135,12 @@ pub const OPTIONS: &[Opt] = &[
             typed.policy.rules.scopes = Some(scopes(value)?);
             Ok(())
         }),
-        help: "what stays inside (default: both, if Linux can)",
+        help: "what stays inside (default: both)",
     },
     Opt {
         name: "best-effort",
         action: Flag(|typed| typed.policy.rules.best_effort = true),
-        help: "report what this kernel's Landlock lacks",
+        help: "go on without what Landlock lacks",
     },
     Opt {
         name: "net-allow",
@@ -147,7 +148,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.network.allow.push(Rule::parse(value)?);
             Ok(())
         }),
-        help: "the only destinations: names are pinned now",
+        help: "only these destinations, names pinned",
     },
     Opt { name: "net-none", action: Flag(|typed| typed.network.none = true), help: "" },
     Opt {
@@ -169,13 +170,13 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "no-pin-hosts",
         action: Flag(|typed| typed.network.no_hosts = true),
-        help: "a name's addresses; leave /etc/hosts alone",
+        help: "a name's addresses; keep /etc/hosts",
     },
     Opt { name: "dns-private", action: Flag(|typed| typed.network.names.private = true), help: "" },
     Opt {
         name: "dns-optional",
         action: Flag(|typed| typed.network.names.optional = true),
-        help: "names may be private addresses; or no address",
+        help: "names may be private; or unresolved",
     },
     Opt {
         name: "keep-fd",
@@ -185,7 +186,7 @@ pub const OPTIONS: &[Opt] = &[
             }
             Ok(())
         }),
-        help: "descriptors that COMMAND keeps beyond 0 to 2",
+        help: "descriptors COMMAND keeps beyond 0-2",
     },
     Opt {
         name: "args",
@@ -193,7 +194,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.splice = Some(descriptor(value)?);
             Ok(())
         }),
-        help: "read more arguments from FD, each ended by a NUL",
+        help: "more arguments from FD, NUL-separated",
     },
     Opt {
         name: "die-with-parent",
@@ -206,7 +207,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.policy.status_fd = Some(descriptor(value)?);
             Ok(())
         }),
-        help: "write setup, child-pid, exit-code as JSON lines",
+        help: "setup, child-pid, exit-code as JSON",
     },
     Opt {
         name: "events-fd",
@@ -218,7 +219,7 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "events",
         action: Value("FILE", |typed, value| set_events(typed, Events::File(value.into()))),
-        help: "write each denied network call as a JSON line",
+        help: "each denied network call, as JSON",
     },
     Opt {
         name: "list-filters",
@@ -231,7 +232,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.print_filter = Some(value.to_owned());
             Ok(())
         }),
-        help: "print the filter groups; the program of one",
+        help: "list the groups; print one's program",
     },
     Opt {
         name: "arch",
@@ -248,7 +249,7 @@ pub const OPTIONS: &[Opt] = &[
             typed.format = one_of(value, &[("asm", Format::Asm), ("bpf", Format::Bpf)])?;
             Ok(())
         }),
-        help: "... for reading (asm), or for bwrap --seccomp",
+        help: "asm: to read, bpf: for bwrap --seccomp",
     },
     Opt { name: "help", action: Flag(|typed| typed.question = Some(Question::Help)), help: "" },
     Opt {
@@ -262,10 +263,6 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     OPTIONS.iter().find(|option| option.name == name)
 }
 
-fn expected(what: &str, value: &str) -> String {
-    format!("expected {what}, not \"{value}\"")
-}
-
 fn one_of<T: Copy>(value: &str, values: &[(&str, T)]) -> Result<T, String> {
     values.iter().find(|(name, _)| *name == value).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
@@ -274,9 +271,7 @@ fn one_of<T: Copy>(value: &str, values: &[(&str, T)]) -> Result<T, String> {
 }
 
 fn descriptor(value: &str) -> Result<RawFd, String> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number.ok_or_else(|| expected("a file descriptor number", value))
+    number(value).ok_or_else(|| expected("a file descriptor number", value))
 }
 
 /// A path cannot contain a comma.
@@ -291,10 +286,8 @@ fn add_files(typed: &mut Typed, value: &str, write: bool, execute: bool) -> Resu
 }
 
 fn add_ports(ports: &mut Vec<u16>, value: &str) -> Result<(), String> {
-    for number in value.split(',') {
-        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-        let port = number.parse().ok().filter(|_| digits);
-        ports.push(port.ok_or_else(|| expected("port numbers up to 65535", value))?);
+    for port in value.split(',') {
+        ports.push(number(port).ok_or_else(|| expected("port numbers up to 65535", value))?);
     }
     Ok(())
 }
@@ -314,7 +307,7 @@ fn scopes(value: &str) -> Result<Scopes, String> {
 fn set_events(typed: &mut Typed, events: Events) -> Result<(), String> {
     match typed.policy.events.replace(events) {
         None => Ok(()),
-        Some(_) => Err("expected once".to_owned()),
+        Some(_) => Err("expected one of --events and --events-fd, once".to_owned()),
     }
 }
 

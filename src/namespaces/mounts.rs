@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{chroot, fchdir, getpid};
 
-use crate::report::{Context, Result, Stage};
+use crate::report::{Context, Result, Stage, operation};
 use crate::sys::process::pidfd;
 
 const NONE: Option<&str> = None;
@@ -24,11 +24,11 @@ pub fn make_private() -> Result<()> {
             let working = directory(".").context(Stage::Namespaces, "open .")?;
             let own = pidfd(getpid()).context(Stage::Namespaces, "pidfd_open")?;
             setns(own, CloneFlags::CLONE_NEWNS).context(Stage::Namespaces, "setns")?;
-            private().context(Stage::Namespaces, "make mounts private")?;
+            private().context(Stage::Namespaces, operation::PRIVATE)?;
             fchdir(&root).context(Stage::Namespaces, "fchdir")?;
             chroot(".").context(Stage::Namespaces, "chroot")?;
             fchdir(&working).context(Stage::Namespaces, "fchdir")
         }
-        result => result.context(Stage::Namespaces, "make mounts private"),
+        result => result.context(Stage::Namespaces, operation::PRIVATE),
     }
 }

@@ -127,7 +127,8 @@ impl Domain {
     fn plan(rules: &Rules, separation: Separation, abi: u32) -> Result<Option<Self>> {
         let scopes = rules.scopes.unwrap_or(Scopes { signal: true, abstract_unix: true });
         if separation == Separation::None && !scopes.signal {
-            return Err(refused("--isolation domain needs --scope signal"));
+            let what = "--isolation domain needs signal";
+            return Err(Error::new(Stage::Options, "--scope", what));
         }
         let mut domain = Self {
             files: BitFlags::EMPTY,
@@ -348,7 +349,7 @@ mod tests {
             assert!(landlock.missing[0].contains("--isolation domain"), "{:?}", landlock.missing);
         }
         let none = Rules { scopes: Some(Scopes { signal: false, abstract_unix: true }), ..rules };
-        refused(&none, Separation::None, 7, &["--scope signal"]);
+        refused(&none, Separation::None, 7, &["--scope: ", "needs signal"]);
     }
 
     #[test]

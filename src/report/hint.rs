@@ -19,6 +19,7 @@ pub mod operation {
     pub const READ_ONLY: &str = "mount_setattr";
     pub const FORK: &str = "fork";
     pub const PIN: &str = "pin names";
+    pub const PRIVATE: &str = "make mounts private";
     pub const HOSTS: &str = "mount over /etc/hosts";
     pub const RECEIVE_FILTER: &str = "receive filter";
     pub const OWN_PROC: &str = "make a /proc for the supervisor";
@@ -29,7 +30,7 @@ pub mod operation {
     pub const WAIT_KILLABLE: &str = "udp:// rules";
     pub const GLOBAL_ROOT: &str = "--isolation domain as the global root";
     pub const CHILDREN: &str = "see the children";
-    pub const NEEDED_GROUP: &str = "--allow of a needed group";
+    pub const NEEDED_GROUP: &str = "filter groups";
 }
 use operation::*;
 
@@ -119,6 +120,10 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "the caller's /proc is partly covered by mounts that came with its user namespace, \
              and the kernel then gives no new one: choose --proc hide or --proc keep"
         }
+        (Stage::Namespaces, PRIVATE, Errno::EPERM | Errno::EACCES) => {
+            "mount(2) is refused here, by a seccomp filter or a Landlock domain outside: allow it \
+             there, or choose --isolation domain"
+        }
         (Stage::Proc, MOUNT_PROC | MOUNT_PROC_DIRECTLY, Errno::ENOENT | Errno::ENOTDIR) => {
             "there is no directory /proc here: create it (bwrap --proc /proc), or choose --proc keep"
         }
@@ -132,8 +137,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
              with CAP_SETFCAP), or start it without CAP_SYS_ADMIN"
         }
         (Stage::Network, PIN, _) => {
-            "names are resolved once, here: give their addresses (--pin NAME=ADDR), allow surprising \
-             ones by a rule of their own or --dns-private, or go on without (--dns-optional)"
+            "names are resolved once, here: give the addresses of an unresolved one (--pin NAME=ADDR) \
+             or go on without it (--dns-optional); allow private ones (--dns-private), or others by a \
+             rule of their own"
         }
         (Stage::Network, HOSTS, Errno::ENOENT | Errno::ENOTDIR) => {
             "there is no /etc/hosts here to cover: make an empty one (bwrap --ro-bind-data FD \
@@ -154,7 +160,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         (Stage::Plan, PIDFD_GETFD, _) => {
             "an outer seccomp filter forbids it (container engines, unless CAP_SYS_PTRACE is added), \
              and without it the supervisor has no hold of the sockets that it decides about: allow it \
-             there, or leave --bind-tcp and the network policy out"
+             there, leave udp:// rules out, or use --bind-tcp together with a network policy only"
         }
         (Stage::Plan, WAIT_KILLABLE, _) => {
             "before Linux 5.19 a signal has a supervised call made again, and its datagram would be \
@@ -168,13 +174,16 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "without a PID namespace all processes are ended by way of /proc/thread-self/children: \
              mount a /proc of this PID namespace, on a kernel with CONFIG_PROC_CHILDREN"
         }
-        (Stage::Options, NEEDED_GROUP, _) => {
-            "what that group denies would be a way around the other option: a unix socket's address, \
-             for one, cannot be decided about"
+        (Stage::Exec, _, Errno::EACCES) => {
+            "it, its interpreter or loader may not be executed: by its mode, by a mount with noexec, or \
+             as no --rox or --rwx covers all of them"
         }
-        (Stage::Confine, LISTENER, Errno::EBUSY) => {
-            "a seccomp filter with a listener is inherited already, and Linux allows one: start it \
-             outside of that sandbox, or leave out what needs a supervisor"
+        (Stage::Options, NEEDED_GROUP, _) => {
+            "what that group denies would be a way around the other option: leave one of them out"
+        }
+        (Stage::Confine, LISTENER, Errno::EBUSY | Errno::EPERM) => {
+            "a sandbox outside has a supervisor, and Linux allows one: start it outside of that, or \
+             leave out what needs a supervisor"
         }
         (Stage::Confine, SECCOMP | LISTENER, Errno::EINVAL | Errno::ENOSYS) => {
             "this kernel was built without CONFIG_SECCOMP_FILTER"
