@@ -54,7 +54,7 @@ pub fn refusal(namespaces: &Namespaces) -> Result<Option<String>> {
     }
 }
 
-/// Whether this process may take duplicates of its descendants' sockets, which the answer to a call
+/// Fails unless this process may take duplicates of its descendants' sockets, which the answer to a call
 /// of theirs needs.
 pub fn can_duplicate_sockets() -> Result<()> {
     let own = process::pidfd(getpid()).context(Stage::Plan, "pidfd_open")?;
@@ -67,8 +67,8 @@ pub fn can_duplicate_sockets() -> Result<()> {
     }
 }
 
-/// Whether a call that the supervisor has received is never made again because of a signal: a second
-/// time its datagram would be sent twice.
+/// Fails unless a call that the supervisor has received is never made again because of a signal: its
+/// datagram would be sent twice.
 pub fn can_send_once() -> Result<()> {
     match seccomp::can_wait_killable() {
         true => Ok(()),

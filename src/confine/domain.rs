@@ -12,13 +12,19 @@ pub struct Fenced(());
 
 pub fn enter(_: Powerless, domain: Option<Domain>) -> Result<Fenced> {
     if let Some(domain) = domain {
-        const RESTRICT: &str = "landlock_restrict_self";
-        // The crate gives prose; the errno of its system call is still there.
-        let failed = |_: RulesetError| Error::new(Stage::Confine, RESTRICT, Errno::last());
-        let status = domain.create()?.restrict_self().map_err(failed)?;
-        if status.ruleset != RulesetStatus::FullyEnforced {
-            return Err(Error::new(Stage::Confine, RESTRICT, "not all of it is enforced"));
-        }
+        restrict(domain, Stage::Confine)?;
     }
     Ok(Fenced(()))
+}
+
+/// Puts this thread, and what it will fork, into a domain.
+pub fn restrict(domain: Domain, stage: Stage) -> Result<()> {
+    const RESTRICT: &str = "landlock_restrict_self";
+    // The crate gives prose; the errno of its system call is still there.
+    let failed = |_: RulesetError| Error::new(stage, RESTRICT, Errno::last());
+    let status = domain.create()?.restrict_self().map_err(failed)?;
+    match status.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        _ => Err(Error::new(stage, RESTRICT, "not all of it is enforced")),
+    }
 }

@@ -7,7 +7,8 @@ use crate::plan::Plan;
 use crate::report::{Context, Result, Stage, operation};
 use crate::sys::seccomp;
 
-/// All programs are installed: what follows is close_range and execve only.
+/// All programs are installed. What follows, the handover and the word to the stub included, they
+/// let through.
 pub struct Filtered(());
 
 /// The one that notifies comes before the group that may deny further listeners, and after all that

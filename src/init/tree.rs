@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{Pid, getpid, getppid};
 
+use crate::confine::domain::restrict;
 use crate::plan::domain::Domain;
 use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::{errno, process};
@@ -55,13 +56,10 @@ impl Tree {
 
     /// Puts this process and all that it will fork into a Landlock domain whose signals stay inside.
     pub fn enclose(&mut self) -> Result<()> {
-        const RESTRICT: &str = "landlock_restrict_self";
-        // The crate gives prose; the errno of its system call is still there.
-        let failed = |_| Error::new(Stage::Init, RESTRICT, Errno::last());
-        Domain::of_signals()?.create()?.restrict_self().map_err(failed)?;
+        restrict(Domain::of_signals()?, Stage::Init)?;
         // The stub, of the same user, is the nearest that must be out of reach.
         self.enclosed = kill(getppid(), None) == Err(Errno::EPERM);
-        let failed = || Error::new(Stage::Init, RESTRICT, "signals still get out");
+        let failed = || Error::new(Stage::Init, "landlock", "signals still get out");
         self.enclosed.then_some(()).ok_or_else(failed)
     }
 

@@ -10,6 +10,8 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::socket::set_option;
+
 const STARTED: u8 = 1;
 const STOPPED: u8 = 2;
 const CONTINUED: u8 = 3;
@@ -42,17 +44,7 @@ pub fn pair() -> Result<(Receiver, Sender), Errno> {
     let receiver = unsafe { OwnedFd::from_raw_fd(fds[0]) };
     // SAFETY: as above.
     let sender = unsafe { OwnedFd::from_raw_fd(fds[1]) };
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads one int.
-    Errno::result(unsafe {
-        libc::setsockopt(
-            receiver.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PASSCRED,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    })?;
+    set_option(&receiver, libc::SO_PASSCRED, &1i32)?;
     Ok((Receiver(receiver), Sender(sender)))
 }
 

@@ -6,8 +6,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::check;
-
 /// Borrows a descriptor that the caller of this program handed over, if it is open.
 ///
 /// Nothing in this program closes an inherited descriptor before the last use of the result.
@@ -54,7 +52,7 @@ pub fn take_own_table() -> Result<(), Errno> {
 fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
     // SAFETY: closes by number. Owners of these descriptors are not used any more: the callers
     // are about to exec, or keep what they own.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })?;
     Ok(())
 }
 
@@ -63,7 +61,7 @@ fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
 pub fn is_ring(fd: BorrowedFd) -> bool {
     const IORING_REGISTER_PROBE: u32 = 8;
     // SAFETY: a null array of no entries.
-    let result = check(unsafe {
+    let result = Errno::result(unsafe {
         libc::syscall(libc::SYS_io_uring_register, fd.as_raw_fd(), IORING_REGISTER_PROBE, 0usize, 0)
     });
     match result {

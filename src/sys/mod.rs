@@ -20,10 +20,3 @@ pub mod signal;
 pub mod socket;
 pub mod terminal;
 pub mod thread;
-
-use nix::errno::Errno;
-
-/// The result of a raw system call, whose failure libc puts into `errno`.
-fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
-    Errno::result(result)
-}

@@ -6,8 +6,6 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::check;
-
 /// Makes the mount at `path` and all mounts below it read-only.
 pub fn set_read_only(path: &CStr) -> Result<(), Errno> {
     // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
@@ -15,7 +13,7 @@ pub fn set_read_only(path: &CStr) -> Result<(), Errno> {
     const AT_RECURSIVE: libc::c_int = 0x8000;
     let attributes: [u64; 4] = [MOUNT_ATTR_RDONLY, 0, 0, 0];
     // SAFETY: path is a C string, and the kernel reads as many bytes of attributes as it is told.
-    check(unsafe {
+    Errno::result(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             libc::AT_FDCWD,
@@ -35,14 +33,16 @@ pub fn detached_procfs() -> Result<OwnedFd, Errno> {
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
     let kind = c"proc".as_ptr();
     // SAFETY: a C string.
-    let context = check(unsafe { libc::syscall(libc::SYS_fsopen, kind, FSOPEN_CLOEXEC) })?;
+    let context = Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, kind, FSOPEN_CLOEXEC) })?;
     // SAFETY: a new descriptor that nobody else owns.
     let context = unsafe { OwnedFd::from_raw_fd(context as i32) };
     let (fd, none) = (context.as_raw_fd(), ptr::null::<u8>());
     // SAFETY: this command takes no key and no value.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0) })?;
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0)
+    })?;
     // SAFETY: takes integers only.
-    let mount = check(unsafe { libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0) })?;
+    let mount = Errno::result(unsafe { libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0) })?;
     // SAFETY: as above.
     Ok(unsafe { OwnedFd::from_raw_fd(mount as i32) })
 }
@@ -52,6 +52,7 @@ pub fn detached_procfs() -> Result<OwnedFd, Errno> {
 pub fn working_directory_is_outside() -> bool {
     let mut path = [0u8; libc::PATH_MAX as usize];
     // SAFETY: the kernel writes at most as many bytes as path has.
-    let result = check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) });
+    let result =
+        Errno::result(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) });
     result.is_ok() && path[0] != b'/'
 }

@@ -1,6 +1,6 @@
 //! Seccomp user notification: seccomp_unotify(2).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -16,7 +16,7 @@ pub struct Call {
     pub thread: u32,
     flags: u32,
     pub number: i32,
-    pub arch: u32,
+    arch: u32,
     instruction_pointer: u64,
     pub arguments: [u64; 6],
 }
@@ -149,12 +149,6 @@ impl Listener {
         // SAFETY: each request reads and writes one structure of the size that is part of its
         // number, which argument points to.
         Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), request as _, argument) })
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

@@ -6,8 +6,6 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::{Uid, geteuid};
 
-use super::check;
-
 /// What a thread may do, and what of it goes through execve: capget(2), one bit a capability.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Capabilities {
@@ -38,7 +36,7 @@ const VERSION_3: Header = Header { version: 0x2008_0522, pid: 0 };
 pub fn capabilities() -> Result<Capabilities, Errno> {
     let (mut header, mut halves) = (VERSION_3, [Half::default(); 2]);
     // SAFETY: the kernel reads one header, and writes two structures for this version.
-    check(unsafe { libc::syscall(libc::SYS_capget, &mut header, &mut halves) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_capget, &mut header, &mut halves) })?;
     let whole =
         |half: fn(&Half) -> u32| u64::from(half(&halves[1])) << 32 | u64::from(half(&halves[0]));
     Ok(Capabilities {
@@ -57,7 +55,7 @@ pub fn set_capabilities(capabilities: Capabilities) -> Result<(), Errno> {
     };
     let (mut header, halves) = (VERSION_3, [half(0), half(32)]);
     // SAFETY: the kernel reads one header, and two structures for this version.
-    check(unsafe { libc::syscall(libc::SYS_capset, &mut header, &halves) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &mut header, &halves) })?;
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
-use super::{check, thread};
+use super::thread;
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -24,13 +24,15 @@ pub enum Fork {
 /// Forks, the child in new namespaces, or sharing what these flags name. This process must have one
 /// thread only.
 pub fn fork(flags: CloneFlags) -> Result<Fork, Errno> {
-    let parent = thread::own_id();
+    let parent = gettid();
     let flags = libc::c_long::from(flags.bits() | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the child runs on a copy of the whole address space, and as there
     // is one thread only, no lock in that copy is held. A zero stack means: the same one. The
     // remaining arguments are unused with these flags, so their order, which the architectures
     // disagree on, is of no consequence.
-    match check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) })? {
+    match Errno::result(unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize)
+    })? {
         0 => {
             thread::correct_cached_id(parent);
             Ok(Fork::Child)
@@ -52,7 +54,7 @@ pub fn pidfd_of_thread(thread: Pid) -> Result<OwnedFd, Errno> {
 
 fn pidfd_open(pid: Pid, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), flags) })?;
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), flags) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -60,7 +62,8 @@ fn pidfd_open(pid: Pid, flags: libc::c_int) -> Result<OwnedFd, Errno> {
 /// A duplicate of a descriptor of another process or thread: needs the right to trace it.
 pub fn descriptor_of(task: &OwnedFd, fd: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: takes integers only.
-    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, task.as_raw_fd(), fd, 0) })?;
+    let fd =
+        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, task.as_raw_fd(), fd, 0) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -69,7 +72,7 @@ pub fn descriptor_of(task: &OwnedFd, fd: RawFd) -> Result<OwnedFd, Errno> {
 pub fn share_descriptors(one: Pid, other: Pid) -> Result<bool, Errno> {
     const KCMP_FILES: libc::c_int = 2;
     // SAFETY: takes integers only.
-    let order = check(unsafe {
+    let order = Errno::result(unsafe {
         libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), KCMP_FILES, 0, 0)
     })?;
     Ok(order == 0)

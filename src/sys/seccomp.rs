@@ -4,8 +4,6 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::check;
-
 /// One classic BPF instruction: `struct sock_filter` of linux/filter.h.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +40,7 @@ pub fn can_wait_killable() -> bool {
     let program = std::ptr::null::<libc::sock_fprog>();
     let operation = libc::SECCOMP_SET_MODE_FILTER;
     // SAFETY: flags that are known are looked at before the program, which is nowhere.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, program) })
+    Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, program) })
         != Err(Errno::EINVAL)
 }
 
@@ -53,7 +51,7 @@ fn set_filter(program: &[SockFilter], flags: libc::c_ulong) -> Result<libc::c_lo
     };
     let operation = libc::SECCOMP_SET_MODE_FILTER;
     // SAFETY: program points to len instructions, which the kernel copies and does not change.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &program) })
+    Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, &program) })
 }
 
 /// The program as the kernel and `bwrap --seccomp` read it.

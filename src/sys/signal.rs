@@ -6,8 +6,6 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::check;
-
 /// The kernel's signal set: bit n-1 is signal n, on both architectures.
 #[derive(Clone, Copy)]
 pub struct Set(u64);
@@ -35,7 +33,7 @@ const SET_SIZE: usize = size_of::<Set>();
 pub fn set_mask(set: Set) -> Result<(), Errno> {
     let none = ptr::null_mut::<Set>();
     // SAFETY: the kernel reads SET_SIZE bytes of set, which is as large.
-    check(unsafe {
+    Errno::result(unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &set, none, SET_SIZE)
     })?;
     Ok(())
@@ -45,7 +43,7 @@ pub fn set_mask(set: Set) -> Result<(), Errno> {
 pub fn pending() -> Result<Set, Errno> {
     let mut set = Set::EMPTY;
     // SAFETY: the kernel writes SET_SIZE bytes to set, which is as large.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigpending, &mut set, SET_SIZE) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_rt_sigpending, &mut set, SET_SIZE) })?;
     Ok(set)
 }
 
@@ -59,7 +57,9 @@ pub fn default_dispositions() -> Result<(), Errno> {
             continue;
         }
         // SAFETY: the kernel reads no more than the 32 bytes of default.
-        check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &default, none, SET_SIZE) })?;
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &default, none, SET_SIZE)
+        })?;
     }
     Ok(())
 }
@@ -68,7 +68,8 @@ pub fn default_dispositions() -> Result<(), Errno> {
 pub fn descriptor(set: Set) -> Result<OwnedFd, Errno> {
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     // SAFETY: the kernel reads SET_SIZE bytes of set.
-    let fd = check(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &set, SET_SIZE, flags) })?;
+    let fd =
+        Errno::result(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &set, SET_SIZE, flags) })?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -92,7 +93,7 @@ impl Signal {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the kernel reads set and now and writes one siginfo_t.
-        let result = check(unsafe {
+        let result = Errno::result(unsafe {
             libc::syscall(libc::SYS_rt_sigtimedwait, &set, info.as_mut_ptr(), &now, SET_SIZE)
         });
         match result {
@@ -108,7 +109,7 @@ impl Signal {
         // The kernel lets nobody pass on a siginfo that claims to be its own or kill(2)'s.
         let info = if self.0.si_code == libc::SI_QUEUE { &raw const self.0 } else { ptr::null() };
         // SAFETY: the kernel reads one siginfo_t, or makes its own where the pointer is null.
-        check(unsafe {
+        Errno::result(unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), self.number(), info, 0)
         })?;
         Ok(())

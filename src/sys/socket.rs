@@ -5,7 +5,6 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::check;
 use super::seccomp::SockFilter;
 
 /// An address as the kernel writes and reads it: `struct sockaddr` of any family.
@@ -62,7 +61,7 @@ pub fn filter_for_good(socket: impl AsFd, program: &[SockFilter]) -> Result<(), 
 }
 
 /// Sets an option of the level SOL_SOCKET to a value of the type that it has.
-fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> Result<(), Errno> {
+pub(super) fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> Result<(), Errno> {
     let length = size_of::<T>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads length bytes of value.
@@ -107,7 +106,8 @@ pub fn send(
     let fd = socket.as_fd().as_raw_fd();
     // musl's own function copies control messages, and not many.
     // SAFETY: the kernel reads as many bytes of each as there are.
-    let sent = check(unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) })?;
+    let sent =
+        Errno::result(unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) })?;
     Ok(sent as usize)
 }
 

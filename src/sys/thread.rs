@@ -1,4 +1,4 @@
-//! Threads: their ids, and how a call of theirs is interrupted.
+//! Threads, and how a call of theirs is interrupted.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -6,15 +6,10 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid, gettid};
 
-use super::check;
 use super::signal::{self, Set};
 
 /// What interrupts a blocking call of another thread of this process.
 const WAKE: libc::c_int = libc::SIGUSR1;
-
-pub fn own_id() -> Pid {
-    gettid()
-}
 
 /// Starts a thread that nobody waits for, with so many bytes of stack.
 ///
@@ -89,14 +84,15 @@ pub fn with_wake(set: Set) -> Set {
 /// Interrupts what a thread of this process blocks in. It may not block yet.
 pub fn wake(thread: Pid) {
     // SAFETY: takes integers only. The thread may have ended.
-    let _ =
-        check(unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw(), thread.as_raw(), WAKE) });
+    let _ = Errno::result(unsafe {
+        libc::syscall(libc::SYS_tgkill, getpid().as_raw(), thread.as_raw(), WAKE)
+    });
 }
 
 /// Sends a signal to a thread of any process.
 pub fn raise(thread: Pid, signal: libc::c_int) -> Result<(), Errno> {
     // SAFETY: takes integers only.
-    check(unsafe { libc::syscall(libc::SYS_tkill, thread.as_raw(), signal) }).map(drop)
+    Errno::result(unsafe { libc::syscall(libc::SYS_tkill, thread.as_raw(), signal) }).map(drop)
 }
 
 /// Gives libc the id of this process's only thread, which a fork without libc's knowledge left at
@@ -106,7 +102,7 @@ pub fn correct_cached_id(parent: Pid) {
     if cfg!(not(target_env = "musl")) {
         return;
     }
-    // musl 1.2 keeps it in the twelfth word of what pthread_self() points to, on aarch64 in the eighth.
+    // musl 1.2 keeps it in word 12, counted from 0, of what pthread_self() points to; on aarch64 in 8.
     const WORDS: usize = 13;
     // SAFETY: takes no argument.
     let descriptor = unsafe { libc::pthread_self() } as *mut libc::pid_t;
@@ -116,7 +112,7 @@ pub fn correct_cached_id(parent: Pid) {
         // SAFETY: as above, and no other thread exists.
         if unsafe { cached.read() } == parent.as_raw() {
             // SAFETY: as above. musl's own fork stores there, too.
-            return unsafe { cached.write(own_id().as_raw()) };
+            return unsafe { cached.write(gettid().as_raw()) };
         }
     }
 }
