@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use serde_json::Value;
 
-use support::kernel::{LANDLOCK_SCOPES, Landlock, MountSetattr, PidfdThread, kernel_has};
+use support::kernel::{
+    LANDLOCK_SCOPES, Landlock, MountSetattr, PidfdThread, WaitKillableRecv, kernel_has,
+};
 use support::scratch::Scratch;
 use support::{
     EVERYWHERE, ORDINARY, Outcome, Place, Run, User, become_user, contained, descendants, fixture,
@@ -771,7 +774,7 @@ fn only_tcp_sockets_are_left() {
     assert_eq!(run(&at, &[&word("attempt"), "unix-server", "/tmp/never"]).success(), "EPERM\n");
     for (user, place) in EVERYWHERE {
         let at = Run::new(user, place).options(["--net-allow", "*:*", "--allow", "unix"]);
-        run(&at, &["true"]).refused("options", &["unix socket"]);
+        run(&at, &["true"]).refused("options", &["leave one of them out"]);
     }
     // A connected pair stays one.
     let pair = sockets(&at, "pair connect=x:01002f746d702f78 bind=x:01002f746d702f78 send=x");
@@ -912,4 +915,43 @@ fn a_reader_of_events_that_has_gone_is_not_missed() {
     let outcome = output(with_events(&at, &words, &writer));
     assert_eq!(outcome.success().lines().count(), 2);
     assert!(outcome.success().lines().all(|line| line.ends_with("EACCES")), "{outcome:?}");
+}
+
+/// Events and the output of the command at the same place of one file.
+#[test]
+fn events_in_a_file_that_others_write_to_overwrite_nothing() {
+    let scratch = Scratch::new("log");
+    let log = scratch.write("log", "");
+    let script = format!("exec \"$@\" > {log} 2>&1");
+    let at = ordinary().before(["sh", "-c", &script, "sh"]);
+    fs::set_permissions(&log, PermissionsExt::from_mode(0o666)).unwrap();
+    let at = at.options(["--net-none", "--events-fd", "2"]);
+    let words = [&word("socket"), "tcp4", "connect=127.0.0.1:1", "connect=127.0.0.1:2"];
+    assert_eq!(run(&at, &words).code, 0);
+    let text = fs::read_to_string(&log).unwrap();
+    let (told, said): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('{'));
+    assert_eq!(said, ["connect=127.0.0.1:1 EACCES", "connect=127.0.0.1:2 EACCES"], "{text}");
+    let told: Vec<_> = events(&told.join("\n"));
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1]["destination"], "127.0.0.1:2");
+}
+
+#[test]
+fn the_command_cannot_write_events() {
+    let at = ordinary().options(["--net-none", "--events-fd", "9", "--keep-fd", "9"]);
+    let null = fs::File::options().write(true).open("/dev/null").unwrap();
+    let outcome = output(with_events(&at, &["true"], &null));
+    outcome.refused("plan", &[]);
+    assert!(outcome.stderr.contains("--events-fd 9"), "{outcome:?}");
+}
+
+#[test]
+fn what_cannot_listen_says_so_as_without_us() {
+    let at = allowing(&["udp://127.0.0.1:53"]);
+    if run(&at, &["true"]).refused_without(WaitKillableRecv) {
+        return;
+    }
+    let words = "udp4 bind=127.0.0.1:7000 listen=1";
+    assert_eq!(sockets(&at, words), without_us(words));
+    assert!(sockets(&at, words).ends_with("listen=1 EOPNOTSUPP\n"));
 }

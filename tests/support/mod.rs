@@ -303,6 +303,7 @@ impl Outcome {
     pub fn refused(&self, stage: &str, hint: &[&str]) {
         assert_eq!(self.code, 125, "{self:?}");
         assert!(self.stderr.starts_with(&format!("sbx-init: {stage}: ")), "{self:?}");
+        assert_eq!(self.stderr.matches("sbx-init: ").count(), 1, "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
         let line = self.stderr.lines().find(|line| line.starts_with("hint: ")).unwrap_or("");
         for word in hint {
