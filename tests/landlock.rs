@@ -577,7 +577,7 @@ fn a_domain_is_refused_without_the_signal_scope() {
         let outcome = run.options(["--isolation", "domain", "--scope", scope]).sh("echo started");
         assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{outcome:?}");
         if !outcome.refused_without_domain() {
-            assert!(outcome.stderr.contains("needs --scope signal"), "{outcome:?}");
+            assert!(outcome.stderr.contains("needs signal"), "{outcome:?}");
         }
     }
 }

@@ -182,7 +182,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "what that group denies would be a way around the other option: leave one of them out"
         }
         (Stage::Confine, LISTENER, Errno::EBUSY | Errno::EPERM) => {
-            "a sandbox outside has a supervisor, and Linux allows one: start it outside of that, or \
+            "a sandbox outside has a seccomp listener, and Linux allows one: start it outside of that, or \
              leave out what needs a supervisor"
         }
         (Stage::Confine, SECCOMP | LISTENER, Errno::EINVAL | Errno::ENOSYS) => {
