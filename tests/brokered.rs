@@ -4,7 +4,7 @@
 mod support;
 
 use support::kernel::LANDLOCK_SCOPES;
-use support::{Outcome, Place, Run, User, contained, fixture, word};
+use support::{Outcome, Place, Run, User, beside_pod, tries, word};
 
 const PROXY: &str = "127.0.0.1:3128";
 
@@ -16,11 +16,8 @@ fn ordinary() -> Run {
     refusing(Run::new(User::Ordinary, Place::Standalone))
 }
 
-/// In a network namespace with the servers of the fixture `pod`.
 fn run(at: &Run, command: &[&str]) -> Outcome {
-    let mut alone = contained();
-    alone.arg(fixture("pod")).args(at.words(command));
-    Outcome::new(alone.output().expect("timeout(1) is installed"))
+    Outcome::of(&mut beside_pod(at.words(command)))
 }
 
 fn python(at: &Run, script: &str) -> Outcome {
@@ -50,10 +47,9 @@ fn exactly_the_listed_socket_is_reached() {
 /// C1, C2
 #[test]
 fn what_flips_reaches_no_other() {
-    let tries = std::env::var("SBX_TEST_TRIES").unwrap_or_else(|_| "100000".to_owned());
     for what in ["address", "descriptor"] {
         let at = ordinary().options(["--net-allow", "127.0.0.1:*"]);
-        let outcome = run(&at, &[&word("flip"), what, &tries]);
+        let outcome = run(&at, &[&word("flip"), what, &tries().to_string()]);
         let words: Vec<_> = outcome.success().split_whitespace().collect();
         let count = |name| {
             let at = words.iter().position(|word| *word == name).unwrap();

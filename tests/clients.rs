@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::programs::{PATH, need};
 use support::scratch::Scratch;
-use support::{Outcome, Place, Run, User, contained, fixture};
+use support::{Outcome, Place, Run, User, beside_pod};
 
 /// Serves a directory by HTTP on 127.0.0.1:8000 and, in vain, 127.0.0.2:8000, and starts what follows when
 /// both listen.
@@ -47,9 +47,7 @@ fn client(scratch: &Scratch, run: &Run, before: &[&str], command: &[&str]) -> Ou
         &format!("HOME={directory}"),
         "GIT_CONFIG_NOSYSTEM=1",
     ]);
-    let mut contained: Command = contained();
-    contained.arg(fixture("pod")).args(before).args(run.words(command));
-    Outcome::new(contained.output().unwrap())
+    Outcome::of(beside_pod(before).args(run.words(command)))
 }
 
 /// The arguments that serve a directory.

@@ -3,15 +3,15 @@
 
 mod support;
 
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStdout, Stdio};
 
 use support::kernel::{LANDLOCK_SCOPES, Landlock, kernel_has};
-use support::{EVERYWHERE, Outcome, Place, Run, User, contained, descendants, many, stub, word};
-
-const BOTH: [User; 2] = [User::Root, User::Ordinary];
-const STARTED: [&str; 2] = ["echo", "started"];
+use support::process::{descendants, kill, kill_group, parent, stub};
+use support::{
+    BOTH, COUNT, EVERYWHERE, Outcome, Place, Run, STARTED, UNTIL_ALL_GONE, User, contained, many,
+    quote, word,
+};
 
 /// Everybody everywhere, if this kernel can; else asserts the refusal.
 fn everywhere() -> impl Iterator<Item = (Run, String)> {
@@ -26,13 +26,6 @@ fn in_shell(run: &Run, script: &str) -> Run {
     // A root's run has a step of its own before, which stays the first.
     run.clone().before(["sh", "-c", script, "sh"])
 }
-
-/// Counts what is left: this shell and the first process, or bwrap's, are to be.
-const COUNT: &str = r#""$@"; echo "status $?"
-    for p in /proc/[0-9]*; do read -r name < "$p/comm" && echo "left $name"; done"#;
-
-/// Runs what follows to the end of all that holds its standard output.
-const UNTIL_ALL_GONE: &str = r#"{ "$@"; echo "status $?"; } | cat; echo gone"#;
 
 struct Started {
     child: Child,
@@ -68,12 +61,6 @@ impl Started {
         self.child.wait().unwrap();
         rest
     }
-}
-
-#[allow(unsafe_code)]
-fn kill(pid: i32, signal: i32) {
-    // SAFETY: takes integers only.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{pid}");
 }
 
 #[test]
@@ -137,7 +124,7 @@ fn signals_are_forwarded_to_the_command() {
         let script =
             "trap 'echo heard; exit 9' TERM; echo up; while :; do sleep 1000 & wait $!; done";
         let started = Started::new(&in_shell(&run, UNTIL_ALL_GONE), ["sh", "-c", script], "up");
-        kill(started.stub() as i32, libc::SIGTERM);
+        kill(started.stub(), libc::SIGTERM);
         assert_eq!(started.rest(), ["heard", "status 9", "gone"], "{context}");
     }
 }
@@ -150,7 +137,7 @@ fn every_signal_arrives_once() {
     let all: Vec<i32> = all.chain([64]).collect();
     for (run, context) in everywhere() {
         let started = Started::new(&run, [word("recorder"), "64".to_owned()], "READY");
-        let stub = started.stub() as i32;
+        let stub = started.stub();
         all.iter().for_each(|signal| kill(stub, *signal));
         let lines = started.rest();
         let number = |line: &String| line.split(' ').next()?.parse::<i32>().ok();
@@ -335,7 +322,7 @@ fn the_tree_ends_with_its_stub_and_with_its_reaper() {
                 [&*word("tree"), "1000", "runners", if victim == "stub" { "20" } else { "2" }];
             let started = Started::new(&in_shell(&run, UNTIL_ALL_GONE), tree, "up");
             let pid = if victim == "stub" { started.stub() } else { started.reaper() };
-            kill(pid as i32, libc::SIGKILL);
+            kill(pid, libc::SIGKILL);
             assert_eq!(started.rest(), [status, "gone"], "{context}: {victim}");
         }
     }
@@ -350,8 +337,8 @@ fn the_tree_ends_with_the_stubs_process_group() {
         let run = run.before(["bash", "-c", &script, "bash"]);
         let started = Started::new(&run, [&*word("tree"), "60"], "up");
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", started.stub())).unwrap();
-        let group: i32 = stat.split(' ').nth(4).unwrap().parse().unwrap();
-        kill(-group, libc::SIGKILL);
+        let group: u32 = stat.split(' ').nth(4).unwrap().parse().unwrap();
+        kill_group(group, libc::SIGKILL);
         assert_eq!(started.rest().last().unwrap(), "gone", "{context}");
     }
 }
@@ -362,7 +349,7 @@ fn the_command_ends_where_stub_and_reaper_are_killed_at_once() {
     for (run, context) in everywhere() {
         let command = ["sh", "-c", "echo up; exec sleep 1000"];
         let started = Started::new(&in_shell(&run, UNTIL_ALL_GONE), command, "up");
-        let (stub, reaper) = (started.stub() as i32, started.reaper() as i32);
+        let (stub, reaper) = (started.stub(), started.reaper());
         kill(reaper, libc::SIGSTOP);
         kill(stub, libc::SIGKILL);
         kill(reaper, libc::SIGKILL);
@@ -377,9 +364,7 @@ fn the_tree_ends_with_the_caller_if_asked() {
         let script = r#"{ sh -c '"$@"; :' sh "$@"; } | cat; echo gone"#;
         let run = in_shell(&run, script).options(["--die-with-parent"]);
         let started = Started::new(&run, [&*word("tree"), "60"], "up");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", started.stub())).unwrap();
-        let parent = status.lines().find_map(|l| l.strip_prefix("PPid:\t")).unwrap();
-        kill(parent.parse().unwrap(), libc::SIGKILL);
+        kill(parent(started.stub()), libc::SIGKILL);
         assert_eq!(started.rest(), ["gone"], "{context}");
     }
 }
@@ -415,7 +400,7 @@ fn children_of_the_caller_survive_a_killed_reaper() {
             .into_iter()
             .find(|pid| !descendants(*pid).is_empty())
             .unwrap();
-        kill(reaper as i32, libc::SIGKILL);
+        kill(reaper, libc::SIGKILL);
         assert_eq!(started.rest(), ["status 125", "left"], "{context}");
     }
 }
@@ -426,7 +411,7 @@ fn a_signal_to_the_reaper_does_not_end_it() {
     for (run, context) in everywhere() {
         let command = ["sh", "-c", "echo up; read -r x; exit 5"];
         let started = Started::new(&in_shell(&run, "\"$@\"; echo $?"), command, "up");
-        let reaper = started.reaper() as i32;
+        let reaper = started.reaper();
         [1, 2, 3, 13, 14, 15, 20, 34].into_iter().for_each(|signal| kill(reaper, signal));
         assert_eq!(started.rest(), ["5"], "{context}");
     }
@@ -466,12 +451,6 @@ fn a_stub_killed_at_any_call_of_the_start_leaves_nothing() {
     assert!(!outcome.success().contains("running"), "{outcome:?}");
     let ends: Vec<_> = outcome.stdout.lines().skip(1).collect();
     assert!(ends.iter().any(|line| line.starts_with("signal 9: ")), "{outcome:?}");
-}
-
-/// Quotes words for a shell.
-fn quote(words: &[OsString]) -> String {
-    let quote = |word: &OsString| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
-    words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// P10, P11: in an interactive shell's terminal.

@@ -3,9 +3,7 @@
 mod support;
 
 use support::kernel::{LANDLOCK_SCOPES, SEPARATION, kernel_has};
-use support::{EVERYWHERE, Outcome, Place, Run, User, contained, sbx_init, word};
-
-const BOTH: [User; 2] = [User::Root, User::Ordinary];
+use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, contained, sbx_init, word};
 
 /// U7
 #[test]

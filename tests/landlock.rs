@@ -4,9 +4,7 @@ mod support;
 
 use support::kernel::{FILE_RULES, LANDLOCK_SCOPES, Landlock, TCP_RULES, kernel_has};
 use support::scratch::Scratch;
-use support::{EVERYWHERE, Outcome, Place, Run, User, word};
-
-const BOTH: [User; 2] = [User::Root, User::Ordinary];
+use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, word};
 
 /// Where a dynamic program, its loader and its libraries are, and the fixtures.
 fn programs() -> String {

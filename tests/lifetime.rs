@@ -2,21 +2,14 @@
 
 mod support;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 
-use support::{EVERYWHERE, Outcome, Place, Run, User, descendants, fixture, many, stub};
+use support::process::{descendants, kill, parent, stub};
+use support::{COUNT, EVERYWHERE, Outcome, Place, Run, UNTIL_ALL_GONE, User, fixture, many};
 
-/// Runs what follows; then prints its status and the other processes of this PID namespace, which
-/// should be its first one and this shell.
-const COUNT: &str = r#""$@"; echo "status $?"
-    for p in /proc/[0-9]*; do read -r name < "$p/comm" && echo "left $name"; done"#;
-
-/// Runs what follows to the end of all that holds its standard output.
-const UNTIL_ALL_GONE: &str = r#"{ "$@"; echo "status $?"; } | cat; echo gone"#;
-
-/// The same, with a parent of the stub that can be killed.
+/// Runs what follows to the end of all that holds its standard output, with a parent of the stub
+/// that can be killed.
 const WITH_PARENT: &str = r#"{ sh -c '"$@"; :' sh "$@"; } | cat; echo gone"#;
 
 fn in_shell(user: User, place: Place, script: &str) -> Run {
@@ -69,17 +62,6 @@ impl Started {
         self.child.wait().unwrap();
         (out, err)
     }
-}
-
-#[allow(unsafe_code)]
-fn kill(pid: u32, signal: i32) {
-    // SAFETY: takes integers only.
-    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "{pid}");
-}
-
-fn parent(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|l| l.strip_prefix("PPid:\t")).unwrap().parse().unwrap()
 }
 
 /// P9

@@ -6,9 +6,8 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,29 +18,18 @@ use serde_json::Value;
 use support::kernel::{
     LANDLOCK_SCOPES, Landlock, MountSetattr, PidfdThread, WaitKillableRecv, kernel_has,
 };
+use support::process::{descendants, inherit, kill, stub};
 use support::scratch::Scratch;
 use support::{
-    EVERYWHERE, ORDINARY, Outcome, Place, Run, User, become_user, contained, descendants, fixture,
-    stub, word,
+    EVERYWHERE, ORDINARY, Outcome, Place, Run, User, become_user, beside_pod, fixture, tries, word,
 };
 
 const PROXY: &str = "127.0.0.1:3128";
 const OTHER_PORT: &str = "127.0.0.1:8080";
 const OTHER_ADDRESS: &str = "127.0.0.2:3128";
 
-/// A command in a network namespace of its own.
-fn alone<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
-    let mut command = contained();
-    command.arg(fixture("pod")).args(words);
-    command
-}
-
-fn output(mut command: Command) -> Outcome {
-    Outcome::new(command.output().expect("timeout(1) is installed"))
-}
-
 fn run(run: &Run, command: &[&str]) -> Outcome {
-    output(alone(run.words(command)))
+    Outcome::of(&mut beside_pod(run.words(command)))
 }
 
 /// In bubblewrap the network of outside.
@@ -68,7 +56,7 @@ fn without_us(words: &str) -> String {
     let mut command = become_user(User::Ordinary);
     command.push(fixture("socket").into());
     command.extend(words.split(' ').map(Into::into));
-    output(alone(command)).success().to_owned()
+    Outcome::of(&mut beside_pod(command)).success().to_owned()
 }
 
 /// What one connect says.
@@ -192,11 +180,6 @@ fn landlocks_ports_hold_beside_the_destinations() {
 }
 
 // Point 1.
-
-/// How often the races are run: fewer times where everything takes longer.
-fn tries() -> u64 {
-    std::env::var("SBX_TEST_TRIES").map_or(100_000, |tries| tries.parse().unwrap())
-}
 
 /// C1, C2: numbers of the fixture `flip`, by name.
 fn flip(at: &Run, what: &str) -> impl Fn(&str) -> u64 + use<> {
@@ -573,7 +556,7 @@ fn the_end_of_the_supervisor_or_the_stub_is_the_end_of_all() {
             let init = descendants(stub)[0];
             let pid = if victim == Victim::Init { init } else { stub };
             let start = Instant::now();
-            signal(pid, libc::SIGKILL);
+            kill(pid, libc::SIGKILL);
             // Every process of the sandbox holds its standard output.
             let mut rest = String::new();
             child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
@@ -615,11 +598,11 @@ fn a_supervisor_that_is_stopped_is_waited_for() {
         let mut child = spawn(&at, &["sh", "-c", &script]);
         assert_eq!(line(&mut child), "ready");
         let [init, workload] = descendants(stub(&child).unwrap())[..] else { panic!("{at:?}") };
-        signal(init, libc::SIGSTOP);
+        kill(init, libc::SIGSTOP);
         until(init, "stat", |line| line.rsplit(") ").next().unwrap().starts_with('T'));
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         until(workload, "syscall", |line| line.starts_with(&format!("{call} ")));
-        signal(init, libc::SIGCONT);
+        kill(init, libc::SIGCONT);
         let mut rest = String::new();
         child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
         assert!(rest.trim().ends_with(" ok") && child.wait().unwrap().success(), "{rest} {at:?}");
@@ -634,14 +617,8 @@ fn no_call_makes_the_supervisor_panic() {
     assert_eq!(text, "listen=4711 EACCES\nconnect=127.0.0.1:8080 ok\n");
 }
 
-#[allow(unsafe_code)]
-fn signal(pid: u32, signal: i32) {
-    // SAFETY: takes integers only.
-    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "{pid}");
-}
-
 fn spawn(at: &Run, command: &[&str]) -> Child {
-    let mut command = alone(at.words(command));
+    let mut command = beside_pod(at.words(command));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     command.spawn().unwrap()
 }
@@ -841,16 +818,8 @@ fn each_denial_is_an_event() {
 
 /// A descriptor of the test's own for events, as number 9.
 fn with_events(run: &Run, command: &[&str], descriptor: impl AsFd) -> Command {
-    let mut command = alone(run.words(command));
-    let fd = descriptor.as_fd().as_raw_fd();
-    #[allow(unsafe_code)]
-    // SAFETY: dup2 is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 9) {
-            9 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        })
-    };
+    let mut command = beside_pod(run.words(command));
+    inherit(&mut command, descriptor, 9);
     command
 }
 
@@ -912,7 +881,7 @@ fn a_reader_of_events_that_has_gone_is_not_missed() {
     let at = ordinary().options(["--net-none", "--events-fd", "9"]);
     let program = word("socket");
     let words = [&*program, "tcp4", "connect=127.0.0.1:1", "connect=127.0.0.1:2"];
-    let outcome = output(with_events(&at, &words, &writer));
+    let outcome = Outcome::of(&mut with_events(&at, &words, &writer));
     assert_eq!(outcome.success().lines().count(), 2);
     assert!(outcome.success().lines().all(|line| line.ends_with("EACCES")), "{outcome:?}");
 }

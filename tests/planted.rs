@@ -10,7 +10,7 @@ use std::fs;
 
 use support::kernel::{LANDLOCK_SCOPES, kernel_has};
 use support::scratch::Scratch;
-use support::{Outcome, Place, Run, User, contained, fixture, sbx_init, word};
+use support::{COUNT, Outcome, Place, Run, User, beside_pod, sbx_init, word};
 
 /// Others hang in the background, in a session of their own; then the call that panics.
 const SCRIPT: &str = r#"setsid "$1" hang > /dev/null & "$2" tcp4 listen=4711; echo goes on"#;
@@ -24,12 +24,8 @@ fn panic_in(program: &str, options: &[&str]) -> Outcome {
         .into_iter()
         .map(|word| if word == sbx_init() { program.into() } else { word })
         .collect();
-    // All that is left is said by the containing PID namespace, which the workload's own is not.
-    let count = r#""$@"; echo "status $?"; for p in /proc/[0-9]*; do
-        read -r name < "$p/comm" && echo "left $name"; done"#;
-    let mut command = contained();
-    command.arg(fixture("pod")).args(["sh", "-c", count, "sh"]).args(words);
-    Outcome::new(command.output().unwrap())
+    // The containing PID namespace shows all that is left, not the workload's own.
+    Outcome::of(beside_pod(["sh", "-c", COUNT, "sh"]).args(words))
 }
 
 #[test]

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use oci::{Container, ENGINES, Engine, program};
 use serde_json::Value;
-use support::{Outcome, stub};
+use support::Outcome;
+use support::process::{kill, stub};
 
 const MANIFEST: &str = include_str!("../examples/kubernetes/pod.yaml");
 
@@ -372,7 +373,7 @@ impl Recorder {
 
     /// What the recorder says from here on, and the container's exit status.
     fn finish(mut self) -> (Vec<String>, Option<i32>) {
-        terminate(self.stub);
+        kill(self.stub, libc::SIGTERM);
         (self.lines.map(Result::unwrap).collect(), self.child.wait().unwrap().code())
     }
 }
@@ -415,12 +416,6 @@ fn orphans_from_outside_the_sandbox_are_reaped() {
         }
         assert_eq!(recorder.finish().1, Some(0), "{engine:?}");
     }
-}
-
-#[allow(unsafe_code)]
-fn terminate(pid: u32) {
-    // SAFETY: takes integers only.
-    assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGTERM) }, 0);
 }
 
 /// As in the README of the example.

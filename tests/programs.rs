@@ -8,7 +8,7 @@ use std::process::Stdio;
 use support::kernel::{LANDLOCK_SCOPES, TCP_RULES, WaitKillableRecv, kernel_has};
 use support::programs::{PATH, need};
 use support::scratch::Scratch;
-use support::{Outcome, Place, Run, User, contained, fixture, sbx_init};
+use support::{Outcome, Place, Run, User, beside_pod, contained, sbx_init};
 
 /// Each user, and each way to the namespaces.
 const PLACES: [(User, Place); 5] = [
@@ -481,7 +481,6 @@ resolver.setServers(['127.0.0.1']);
 resolver.resolve4('a.example', (error, found) => console.log(error || found[0]));
 ";
 
-/// In a network of its own, with the servers of the fixture `pod`.
 #[test]
 fn node_sends_datagrams_and_asks_a_name_server() {
     need(&["node"]);
@@ -491,9 +490,7 @@ fn node_sends_datagrams_and_asks_a_name_server() {
     if run.refused_without(WaitKillableRecv) {
         return;
     }
-    let mut command = contained();
-    command.arg(fixture("pod")).args(run.words(["node", "-e", NODE]));
-    let outcome = Outcome::new(command.output().unwrap());
+    let outcome = Outcome::of(&mut beside_pod(run.words(["node", "-e", NODE])));
     let mut lines: Vec<_> = outcome.success().lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["192.0.2.1", "EACCES", "hello 127.0.0.1:5000"], "{outcome:?}");

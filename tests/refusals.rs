@@ -4,10 +4,7 @@
 mod support;
 
 use support::kernel::{Feature, LANDLOCK_SCOPES, MountSetattr, SEPARATION, kernel_has};
-use support::{Place, Run, User};
-
-const BOTH: [User; 2] = [User::Root, User::Ordinary];
-const STARTED: [&str; 2] = ["echo", "started"];
+use support::{BOTH, Place, Run, STARTED, User};
 
 fn works(run: &Run) {
     assert_eq!(run.run(STARTED).success(), "started\n");

@@ -5,7 +5,8 @@ mod support;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
 
-use support::{EVERYWHERE, Place, ROUTES, Run, User, fixture, many, probe, stub};
+use support::process::{kill, stub};
+use support::{EVERYWHERE, Place, ROUTES, Run, User, fixture, many, probe};
 
 /// Every signal but SIGKILL and SIGSTOP, which cannot be caught, and SIGCHLD.
 fn catchable() -> impl Iterator<Item = i32> {
@@ -19,7 +20,7 @@ const END: i32 = 0x7e57;
 struct Recorder {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    stub: i32,
+    stub: u32,
 }
 
 impl Recorder {
@@ -27,14 +28,12 @@ impl Recorder {
         let mut child = run.command([fixture("recorder")]).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().expect("the recorder starts").unwrap(), "READY");
-        let stub = stub(&child).expect("a stub") as i32;
+        let stub = stub(&child).expect("a stub");
         Self { child, lines, stub }
     }
 
-    #[allow(unsafe_code)]
     fn kill(&self, signal: i32) {
-        // SAFETY: takes integers only.
-        assert_eq!(unsafe { libc::kill(self.stub, signal) }, 0);
+        kill(self.stub, signal);
     }
 
     #[allow(unsafe_code)]

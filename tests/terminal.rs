@@ -4,13 +4,7 @@ mod support;
 
 use std::ffi::OsString;
 
-use support::{EVERYWHERE, Outcome, Place, Run, User, contained, fixture};
-
-/// Quotes words for a shell.
-fn quote(words: &[OsString]) -> String {
-    let quote = |word: &OsString| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
-    words.iter().map(quote).collect::<Vec<_>>().join(" ")
-}
+use support::{EVERYWHERE, Outcome, Place, Run, User, contained, fixture, quote};
 
 /// Plays the steps at a new terminal whose session is led by the words' process.
 fn play(steps: &[&str], words: &[OsString]) -> Outcome {

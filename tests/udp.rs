@@ -6,12 +6,14 @@
 mod support;
 
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
 
 use support::kernel::{LANDLOCK_SCOPES, WaitKillableRecv, kernel_has};
+use support::process::inherit;
+use support::programs::{PATH, need};
 use support::scratch::Scratch;
-use support::{EVERYWHERE, Outcome, Place, Run, User, become_user, contained, fixture, word};
+use support::{
+    EVERYWHERE, Outcome, Place, Run, User, become_user, beside_pod, fixture, tries, word,
+};
 
 const LISTED: &str = "127.0.0.1:7001";
 const LISTED_V6: &str = "[::1]:7001";
@@ -20,10 +22,9 @@ const OTHER_PORT: &str = "127.0.0.1:7002";
 
 /// Runs a command beside the servers. Each sink's counts stand on standard error.
 fn beside<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Outcome {
-    let mut command = contained();
-    command.arg(fixture("pod")).arg(fixture("sink"));
+    let mut command = beside_pod([fixture("sink")]);
     command.args([LISTED, LISTED_V6, OTHER_ADDRESS, OTHER_PORT, "--"]).args(words);
-    Outcome::new(command.output().expect("timeout(1) is installed"))
+    Outcome::of(&mut command)
 }
 
 fn run(at: &Run, command: &[&str]) -> Outcome {
@@ -136,11 +137,6 @@ fn every_spelling_of_an_address_is_that_address() {
     }
 }
 
-/// How often the races are run: fewer times where everything takes longer.
-fn tries() -> u64 {
-    std::env::var("SBX_TEST_TRIES").map_or(100_000, |tries| tries.parse().unwrap())
-}
-
 /// C1, C2
 #[test]
 fn a_destination_that_changes_meanwhile_reaches_no_other_one() {
@@ -234,19 +230,11 @@ fn the_receive_filter_stays() {
 #[test]
 fn a_datagram_socket_from_outside_is_refused() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let fd = socket.as_raw_fd();
     for policy in ["udp://127.0.0.1:7001", "127.0.0.1:7001"] {
         let at = plain().options(["--net-allow", policy, "--keep-fd", "7"]);
         let mut command = at.command(["echo", "started"]);
-        // SAFETY: dup2 is async-signal-safe.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(move || match libc::dup2(fd, 7) {
-                7 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            })
-        };
-        let outcome = Outcome::new(command.output().unwrap());
+        inherit(&mut command, &socket, 7);
+        let outcome = Outcome::of(&mut command);
         outcome.refused("plan", &[]);
         assert!(outcome.stderr.contains("--keep-fd 7"), "{outcome:?}");
     }
@@ -357,13 +345,10 @@ fn without_the_kernels_help_to_send_once_it_is_refused() {
 
 // Programs.
 
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// A program of PATH, in the pod.
+/// A program of the machine.
+#[track_caller]
 fn program(at: &Run, words: &[&str]) -> Outcome {
-    let missing =
-        PATH.split(':').all(|directory| !std::path::Path::new(directory).join(words[0]).exists());
-    assert!(!missing, "{} is not installed in {PATH}", words[0]);
+    need(&words[..1]);
     run(&at.clone().before(["env", &format!("PATH={PATH}")]), words)
 }
 
@@ -434,10 +419,8 @@ fn libcs_resolver_finds_names_and_its_probes_are_no_violations() {
         allow.iter().fold(at, |at, target| at.options(["--net-allow", target]))
     };
     let resolve = |at: &Run, name: &str| {
-        let mut command = contained();
-        command.args(["sh", "-ec", &script, "sh"]).arg(fixture("pod"));
-        command.args(at.words(["/usr/bin/python3", "-c", LOOK_UP, name]));
-        Outcome::new(command.output().unwrap())
+        let mut command = beside_pod(["sh", "-ec", &script, "sh"]);
+        Outcome::of(command.args(at.words(["/usr/bin/python3", "-c", LOOK_UP, name])))
     };
     let with = at(&["udp://127.0.0.1:53"]);
     if !with.refused_without(WaitKillableRecv) {

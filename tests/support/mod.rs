@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod kernel;
+pub mod process;
 pub mod programs;
 pub mod scratch;
 
@@ -13,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The user that is not root: it needs no entry in /etc/passwd.
@@ -32,6 +33,8 @@ pub enum Place {
     /// With `--cap-add CAP_SYS_ADMIN`: no user namespace is needed for PID and mount namespace.
     BwrapSysAdmin,
 }
+
+pub const BOTH: [User; 2] = [User::Root, User::Ordinary];
 
 /// Everybody everywhere.
 pub const EVERYWHERE: [(User, Place); 6] = [
@@ -56,6 +59,22 @@ pub const ROUTES: [(User, Place); 3] = [
 pub fn many(times: usize) -> usize {
     if std::env::var_os("SBX_TEST_EMULATED").is_some() { times.div_ceil(16) } else { times }
 }
+
+/// How often races are tried: $SBX_TEST_TRIES where everything takes longer.
+pub fn tries() -> u64 {
+    std::env::var("SBX_TEST_TRIES").map_or(100_000, |tries| tries.parse().unwrap())
+}
+
+/// A command that shows whether anything started.
+pub const STARTED: [&str; 2] = ["echo", "started"];
+
+/// A shell script that runs what follows; then prints its status and the other processes of this
+/// PID namespace, which should be its first ones and this shell.
+pub const COUNT: &str = r#""$@"; echo "status $?"
+    for p in /proc/[0-9]*; do read -r name < "$p/comm" && echo "left $name"; done"#;
+
+/// A shell script that runs what follows to the end of all that holds its standard output.
+pub const UNTIL_ALL_GONE: &str = r#"{ "$@"; echo "status $?"; } | cat; echo gone"#;
 
 /// Whether the tests are about the static program with musl and its resolver, not cargo's build.
 pub fn is_release() -> bool {
@@ -129,6 +148,13 @@ pub fn contained() -> Command {
         // No namespace holds a process group: a kill(0, …) that gets out ends here.
         .process_group(0)
         .stdin(Stdio::null());
+    command
+}
+
+/// A command, contained, in a network namespace of its own with the servers of the fixture `pod`.
+pub fn beside_pod<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut command = contained();
+    command.arg(fixture("pod")).args(words);
     command
 }
 
@@ -240,7 +266,7 @@ impl Run {
 
     /// Runs it to its end.
     pub fn run<S: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = S>) -> Outcome {
-        Outcome::new(self.command(command).output().expect("timeout(1) is installed"))
+        Outcome::of(&mut self.command(command))
     }
 
     /// Runs it as `"$@"` of a shell script that prepares the containing namespaces as root.
@@ -250,8 +276,7 @@ impl Run {
         command: impl IntoIterator<Item = S>,
     ) -> Outcome {
         let mut contained = contained();
-        contained.args(["sh", "-ec", script, "sh"]).args(self.words(command));
-        Outcome::new(contained.output().expect("timeout(1) is installed"))
+        Outcome::of(contained.args(["sh", "-ec", script, "sh"]).args(self.words(command)))
     }
 
     /// Runs it as on a kernel, or behind a filter, where a system call fails with an errno.
@@ -282,6 +307,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Runs a command to its end.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Self {
+        Self::new(command.output().expect("timeout(1) is installed"))
+    }
+
     pub fn new(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -317,28 +348,8 @@ pub fn word(fixture_name: &str) -> String {
     fixture(fixture_name).into_os_string().into_string().unwrap()
 }
 
-/// The pids of a process's descendants, nearest first, as this PID namespace numbers them.
-pub fn descendants(pid: u32) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while next < found.len() {
-        if let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", found[next])) {
-            for task in tasks.flatten() {
-                if let Ok(children) = fs::read_to_string(task.path().join("children")) {
-                    found.extend(children.split_whitespace().map(|c| c.parse::<u32>().unwrap()));
-                }
-            }
-        }
-        next += 1;
-    }
-    found.remove(0);
-    found
-}
-
-/// The pid of the stub among a started run's descendants: the first process named sbx-init.
-pub fn stub(child: &Child) -> Option<u32> {
-    let named = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sbx-init\n")
-    };
-    descendants(child.id()).into_iter().find(named)
+/// Quotes words for a shell.
+pub fn quote(words: &[OsString]) -> String {
+    let quote = |word: &OsString| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"));
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
