@@ -257,6 +257,7 @@ fn the_supervisors_cannot_be_traced_or_read() {
         }
         // Nor can the command trace its own; what else it may do to them, it may here.
         let outcome = pod.sandboxed(&[&reach, "/proc", "child"]);
+        assert_eq!(outcome.success().lines().count(), ways.lines().count(), "{outcome:?}");
         for (line, plain) in outcome.success().lines().zip(ways.lines()) {
             let (way, result) = line.split_once(' ').unwrap();
             let traces = ["attach", "seize", "vm_readv", "getfd"].contains(&way);
