@@ -13,6 +13,14 @@ use support::{
     quote, word,
 };
 
+/// Everybody everywhere in both levels, if this kernel can; else asserts the refusal.
+fn each() -> impl Iterator<Item = (Run, String)> {
+    let is_refused = |(run, context): &(Run, String)| {
+        context.ends_with("domain") && run.refused_without(LANDLOCK_SCOPES)
+    };
+    Run::each().filter(move |it| !is_refused(it))
+}
+
 /// Everybody everywhere, if this kernel can; else asserts the refusal.
 fn everywhere() -> impl Iterator<Item = (Run, String)> {
     let can = |(user, place): &(User, Place)| {
@@ -282,10 +290,7 @@ fn the_global_root_is_refused_where_proc_is_writable() {
 /// P12, P13: in both levels.
 #[test]
 fn of_a_thousand_processes_none_is_left() {
-    if !kernel_has(LANDLOCK_SCOPES) {
-        return;
-    }
-    for (run, context) in Run::each() {
+    for (run, context) in each() {
         let first = if context.contains("Standalone") { "left probe" } else { "left bwrap" };
         let tree = [&*word("tree"), "1000", "runners", "20", "end"];
         let outcome = in_shell(&run, COUNT).run(tree);
@@ -373,14 +378,18 @@ fn the_tree_ends_with_the_caller_if_asked() {
 #[test]
 fn children_of_the_caller_survive_with_theirs() {
     for (run, context) in everywhere() {
-        // A child, and one that loses its parent to the stub while the workload runs.
-        let script = r#"sh -c '
-            sleep 1001 & sh -c "sleep 1002 & exec sleep 0.1" &
-            exec "$@"' sh "$@"; echo "status $?"
+        // A child, and one that loses its parent to the stub while the workload runs: at a word of
+        // the workload's, which then waits until the stub has reaped the parent.
+        let script = r#"bash -c '
+            sleep 1001 &
+            exec 4> >(sleep 1002 & read -r go)
+            exec "$@" $!' bash "$@"; echo "status $?"
             for p in /proc/[0-9]*; do
                 case $(tr "\0" " " < "$p/cmdline") in "sleep 100"*) echo left;; esac
             done"#;
-        let outcome = in_shell(&run, script).sh("setsid sleep 1003 & sleep 0.4; exit 6");
+        let workload = r#"setsid sleep 1003 & echo go >&4
+            while test -e /proc/$0; do :; done; exit 6"#;
+        let outcome = in_shell(&run, script).options(["--keep-fd", "4"]).sh(workload);
         assert_eq!(outcome.success(), "status 6\nleft\nleft\n", "{context}: {outcome:?}");
     }
 }
@@ -439,7 +448,8 @@ fn it_works_as_the_first_process() {
 /// P8: whatever the stub is killed at, nothing goes on.
 #[test]
 fn a_stub_killed_at_any_call_of_the_start_leaves_nothing() {
-    if !kernel_has(LANDLOCK_SCOPES) {
+    let run = Run::domain(User::Ordinary, Place::Standalone);
+    if run.refused_without(LANDLOCK_SCOPES) {
         return;
     }
     let mut command = contained();
@@ -570,10 +580,7 @@ fn status(run: &Run, script: &str) -> Vec<String> {
 /// The setup first, the pid when all is confined, the exit status last.
 #[test]
 fn the_status_is_json_and_in_order() {
-    for (run, context) in Run::each() {
-        if context.ends_with("domain") && !kernel_has(LANDLOCK_SCOPES) {
-            continue;
-        }
+    for (run, context) in each() {
         let lines = status(&run, "exit 7");
         let level = context.rsplit(' ').next().unwrap();
         let starts = [&*format!("{{\"isolation\":\"{level}\",\"landlock\":"), "{\"child-pid\":"];
@@ -582,9 +589,6 @@ fn the_status_is_json_and_in_order() {
         assert_eq!(lines[2], "{\"exit-code\":7}", "{context}");
         let failed = status(&run.clone().options(["--keep-fd", "99"]), "exit 7");
         assert!(failed.is_empty(), "{context}: {failed:?}");
-    }
-    if !kernel_has(LANDLOCK_SCOPES) {
-        return;
     }
     // A setup that fails has no pid to tell.
     let run = Run::new(User::Ordinary, Place::Standalone);
@@ -596,23 +600,25 @@ fn the_status_is_json_and_in_order() {
 /// The stub's own write must not become a signal for the workload.
 #[test]
 fn a_status_reader_that_has_gone_is_not_missed() {
-    for (run, context) in Run::each() {
-        if context.ends_with("domain") && !kernel_has(LANDLOCK_SCOPES) {
-            continue;
-        }
-        let gone = r#"{ sleep 0.2; "$@" 3>&1 >&4; echo "status $?" >&4; } 4>&1 | true"#;
-        let script = format!("exec 5>&1; {}", gone.replace("4>&1", "4>&5"));
-        let run = in_shell(&run, &script).options(["--status-fd", "3"]);
-        let outcome = run.sh("sleep 0.2; echo alive");
-        assert_eq!(outcome.success(), "alive\nstatus 0\n", "{context}: {outcome:?}");
+    // A SIGPIPE that the stub owed to its write would be forwarded before this later signal.
+    let outlives = |run: Run, script: &str, context: &str| {
+        let workload =
+            "trap 'echo alive; exit 0' TERM; echo up; while :; do sleep 1000 & wait; done";
+        let run = run.before(["bash", "-c", script, "bash"]);
+        let started = Started::new(&run, ["sh", "-c", workload], "up");
+        kill(started.stub(), libc::SIGTERM);
+        assert_eq!(started.rest(), ["alive", "status 0"], "{context}");
+    };
+    for (run, context) in each() {
+        let script = r#"exec 3> >(:); wait $!; "$@"; echo "status $?""#;
+        outlives(run.options(["--status-fd", "3"]), script, &context);
     }
     // Nor does what is said on standard error.
-    let script = r#"exec 5>&1; { sleep 0.2; "$@" 2>&1 >&5; echo "status $?" >&5; } | true"#;
+    let script = r#"exec 2> >(:); wait $!; "$@"; echo "status $?""#;
     let run = Run::new(User::Ordinary, Place::Standalone)
         .lacking(libc::SYS_landlock_create_ruleset, libc::ENOSYS)
         .options(["--best-effort", "--connect-tcp", "9"]);
-    let outcome = in_shell(&run, script).sh("sleep 0.2; echo alive");
-    assert_eq!(outcome.success(), "alive\nstatus 0\n", "{outcome:?}");
+    outlives(run, script, "standard error");
 }
 
 /// R6

@@ -5,7 +5,7 @@ mod support;
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 
-use support::process::{descendants, kill, parent, stub};
+use support::process::{descendants, is_named, kill, parent, stub, until_gone};
 use support::{COUNT, EVERYWHERE, Outcome, Place, Run, UNTIL_ALL_GONE, User, fixture, many};
 
 /// Runs what follows to the end of all that holds its standard output, with a parent of the stub
@@ -185,8 +185,22 @@ fn orphans_are_reaped() {
 #[test]
 fn children_that_the_stub_did_not_start_do_not_end_it() {
     for (user, place) in EVERYWHERE {
-        let run = in_shell(user, place, r#"(exit 3) & (sleep 0.1; exit 4) & exec "$@""#);
-        assert_eq!(run.sh("sleep 0.3; exit 6").code, 6, "{user:?} {place:?}");
+        // One ends before or at the start, one when this test ends it.
+        let script = r#"sh -c '(exit 3) & sleep 1000 & exec "$@"' sh "$@"; echo "status $?""#;
+        let workload = "trap 'exit 6' TERM; echo up; while :; do sleep 1000 & wait; done";
+        let started = Started::new(&in_shell(user, place, script), ["sh", "-c", workload], "up");
+        let stub = started.stub();
+        let is_foreign = |pid: &u32| parent(*pid) == stub && is_named(*pid, "sleep");
+        let child = loop {
+            // The shell may not have become the program yet.
+            if let Some(child) = descendants(stub).into_iter().find(is_foreign) {
+                break child;
+            }
+        };
+        kill(child, libc::SIGTERM);
+        until_gone(child);
+        kill(stub, libc::SIGTERM);
+        assert_eq!(started.finish().0, ["status 6"], "{user:?} {place:?}");
     }
 }
 

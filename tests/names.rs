@@ -8,7 +8,6 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::kernel::{LANDLOCK_SCOPES, kernel_has};
 use support::{EVERYWHERE, Outcome, Place, Run, User, beside_pod, is_release, word};
 
 /// Covers /etc with a copy of what programs need there, changed as `$CHANGE` says, and runs what follows.
@@ -234,8 +233,7 @@ fn a_denied_address_is_passed_over_for_an_allowed_one() {
 fn without_a_mount_namespace_the_report_says_what_is_missing() {
     let at = allowing(&["many.test:80"]).options(["--isolation", "domain"]);
     let outcome = run(&at, &["cat", "/etc/hosts"]);
-    if !kernel_has(LANDLOCK_SCOPES) {
-        outcome.refused("plan", &[]);
+    if outcome.refused_without_domain() {
         return;
     }
     assert_eq!(outcome.success(), "127.0.0.1 localhost callers\n");

@@ -8,7 +8,7 @@ mod support;
 use std::ffi::OsString;
 use std::fs;
 
-use support::kernel::{LANDLOCK_SCOPES, kernel_has};
+use support::kernel::LANDLOCK_SCOPES;
 use support::scratch::Scratch;
 use support::{COUNT, Outcome, Place, Run, User, beside_pod, sbx_init, word};
 
@@ -35,7 +35,8 @@ fn a_panic_of_a_supervisor_thread_ends_everything() {
     let planted = scratch.executable("sbx-init", 0o755, fs::read(planted).unwrap());
     let ordinary = sbx_init().into_os_string().into_string().unwrap();
     let mut levels = vec![&["--isolation", "namespaces"][..]];
-    if kernel_has(LANDLOCK_SCOPES) {
+    let domain = Run::domain(User::Ordinary, Place::Standalone);
+    if !domain.refused_without(LANDLOCK_SCOPES) {
         levels.push(&["--isolation", "domain"]);
     }
     // What runs when all is over: the harness.

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::process::Stdio;
 
-use support::kernel::{LANDLOCK_SCOPES, TCP_RULES, WaitKillableRecv, kernel_has};
+use support::kernel::{LANDLOCK_SCOPES, TCP_RULES, WaitKillableRecv};
 use support::programs::{PATH, need};
 use support::scratch::Scratch;
 use support::{Outcome, Place, Run, User, beside_pod, contained, sbx_init};
@@ -279,7 +279,7 @@ for line in sys.stdin:
             "['isolation', 'landlock', 'missing', 'refused']",
         ),
     ] {
-        if keys.contains("refused") && !kernel_has(LANDLOCK_SCOPES) {
+        if keys.contains("refused") && run.refused_without(LANDLOCK_SCOPES) {
             continue;
         }
         let pipe = r#"exec 3>&1 >/dev/null; "$@""#;

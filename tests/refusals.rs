@@ -235,10 +235,12 @@ fn a_step_that_fails_starts_nothing() {
         (libc::SYS_capset, ""),
         (libc::SYS_close_range, ""),
     ] {
+        let run = Run::new(User::Ordinary, Place::Standalone).lacking(call, libc::EPERM);
+        // No step where there are no scopes to enforce.
         if call == libc::SYS_landlock_restrict_self && !kernel_has(LANDLOCK_SCOPES) {
+            works(&run);
             continue;
         }
-        let run = Run::new(User::Ordinary, Place::Standalone).lacking(call, libc::EPERM);
         let outcome = run.run(STARTED);
         assert_eq!((outcome.code, &*outcome.stdout), (125, ""), "{stage}: {outcome:?}");
         let line = format!("sbx-init: {stage}");

@@ -25,10 +25,11 @@ pub fn descendants(pid: u32) -> Vec<u32> {
 
 /// The pid of the stub among a started run's descendants: the first process named sbx-init.
 pub fn stub(child: &Child) -> Option<u32> {
-    let named = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sbx-init\n")
-    };
-    descendants(child.id()).into_iter().find(named)
+    descendants(child.id()).into_iter().find(|pid| is_named(*pid, "sbx-init"))
+}
+
+pub fn is_named(pid: u32, program: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
 }
 
 pub fn parent(pid: u32) -> u32 {
