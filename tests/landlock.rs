@@ -4,7 +4,7 @@ mod support;
 
 use support::kernel::{FILE_RULES, LANDLOCK_SCOPES, Landlock, TCP_RULES, kernel_has};
 use support::scratch::Scratch;
-use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, word};
+use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, fixture, word};
 
 /// Where a dynamic program, its loader and its libraries are, and the fixtures.
 fn programs() -> String {
@@ -199,6 +199,45 @@ fn a_rule_for_a_link_is_one_for_what_it_leads_to() {
     }
     assert_eq!(outcome.success(), "read ok\nread ok\n");
     assert_eq!(files(&run, &deeds).success(), "read EACCES\nread EACCES\n");
+}
+
+/// Nobody has the other end: open(2) would wait for it.
+#[test]
+fn a_rule_for_a_fifo_waits_for_nobody() {
+    let scratch = Scratch::new("fifo");
+    let fifo = scratch.file("fifo");
+    nix::unistd::mkfifo(&*fifo, nix::sys::stat::Mode::empty()).unwrap();
+    open_to_all(&fifo);
+    let run = Run::new(User::Ordinary, Place::Standalone).options(["--rox", &programs()]);
+    // For both directions, which waits for nobody either.
+    let opens = |rule| run.clone().options([rule, &*fifo]).sh(&format!("exec 3<>{fifo}; echo $?"));
+    let outcome = opens("--rw");
+    if outcome.refused_without(FILE_RULES) {
+        return;
+    }
+    assert_eq!(outcome.success(), "0\n");
+    for rule in ["--ro", "--rox"] {
+        let outcome = opens(rule);
+        assert!(outcome.stderr.contains("Permission denied"), "{rule}: {outcome:?}");
+    }
+}
+
+/// P15: nor may it be opened for a rule.
+#[test]
+fn a_program_that_may_be_executed_and_not_read_can_be_allowed() {
+    let scratch = Scratch::new("unreadable");
+    let content = std::fs::read(fixture("attempt")).unwrap();
+    let program = scratch.executable("attempt", 0o111, content);
+    for (run, context) in Run::each() {
+        let run = shown(run, &scratch).options(["--rox", &programs()]);
+        let command = [&*program, "processes"];
+        let outcome = run.clone().options(["--rox", &program]).run(command);
+        if outcome.refused_without(FILE_RULES) {
+            continue;
+        }
+        assert_eq!(outcome.success(), "ok 1 2 3\n", "{context}: {outcome:?}");
+        assert_eq!(run.run(command).code, 126, "{context}");
+    }
 }
 
 /// A rule stands for a file, and the workload's /proc is made after the caller's was seen.
