@@ -269,7 +269,7 @@ fn help_names_each_option_and_fits_a_screen() {
     let outcome = Outcome::new(ask(["--help"]));
     let text = outcome.success();
     assert!(text.lines().count() <= 24, "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 90), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for option in OPTIONS {
         let named = |end| text.contains(&format!("{option}{end}"));
         assert!(named(' ') || named(','), "{option}: {text}");
