@@ -82,6 +82,16 @@ print(len(socket.if_nameindex()) > 0)"#;
     }
 }
 
+/// C17
+#[test]
+fn a_socket_that_cannot_be_handed_over_is_the_kernels_error() {
+    let at = ordinary().options(["--net-allow", PROXY]);
+    let words = ["tcp4", "descriptors=4", "tcp4", "use=0", "connect=127.0.0.1:3128"];
+    let outcome = run(&at, &[&[&*word("socket")], &words[..]].concat());
+    let expected = "descriptors=4 ok\ntcp4 EMFILE\nconnect=127.0.0.1:3128 ok\n";
+    assert_eq!(outcome.success(), expected);
+}
+
 #[test]
 fn what_needs_the_callers_own_sockets_is_refused() {
     let udp = ordinary().options(["--net-allow", "udp://127.0.0.1:53"]);
