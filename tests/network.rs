@@ -917,7 +917,7 @@ fn events_in_a_file_that_others_write_to_overwrite_nothing() {
 fn the_command_cannot_write_events() {
     let at = ordinary().options(["--net-none", "--events-fd", "9", "--keep-fd", "9"]);
     let null = fs::File::options().write(true).open("/dev/null").unwrap();
-    let outcome = output(with_events(&at, &["true"], &null));
+    let outcome = Outcome::of(&mut with_events(&at, &["true"], &null));
     outcome.refused("plan", &[]);
     assert!(outcome.stderr.contains("--events-fd 9"), "{outcome:?}");
 }
