@@ -6,7 +6,7 @@ pub mod reap;
 pub mod tree;
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
@@ -24,7 +24,7 @@ use crate::sys::process::{self, Fork};
 use crate::sys::signal::{self, Set};
 use crate::sys::terminal::Terminal;
 use crate::sys::{descriptor, thread};
-use reap::Reaper;
+use reap::{Event, Reaper};
 use tree::Tree;
 
 /// Runs as PID 1, or as the reaper, and ends with the workload's exit status.
@@ -73,7 +73,7 @@ fn start(mut plan: Plan, sender: Sender) -> Result<i32> {
     std::mem::forget((plan, procfs));
     let mut keep = vec![2, sender.as_raw_fd(), changes.as_raw_fd()];
     keep.extend(tree.as_ref().map(|tree| tree.as_raw_fd()));
-    let mut reaper = Reaper { workload, sender, changes, tree };
+    let mut reaper = Reaper { workload, sender, changes, tree, supervises: false };
     match prepared.zip(handover) {
         None => {
             capabilities::drop_held(Stage::Init)?;
@@ -95,25 +95,34 @@ fn supervise(
     mut keep: Vec<RawFd>,
     own_user_namespace: bool,
 ) -> Result<()> {
-    let listener = handover.receive(reaper)?;
-    keep.push(handover.as_raw_fd());
+    // None: the workload has ended, now or below.
+    let Some(listener) = handover.receive(reaper)? else { return Ok(()) };
+    keep.extend([handover.as_raw_fd(), listener.as_raw_fd()]);
     keep.extend(prepared.descriptors());
-    keep.extend(listener.as_ref().map(|listener| listener.as_raw_fd()));
     // But for one, its ends are closed by number.
     let handover = ManuallyDrop::new(handover);
     close_all_but(keep)?;
+    let answers = match prepared.resolve()? {
+        None => Vec::new(),
+        Some(resolution) => match reaper.wait(Some(resolution.as_fd()))? {
+            Event::Ended(_) => return Ok(()),
+            Event::Readable => resolution.answers(),
+        },
+    };
     // Mounts a hosts file.
-    let policy = prepared.policy()?;
+    let policy = prepared.policy(&answers)?;
     match own_user_namespace {
         true => capabilities::drop_held_but_trace(Stage::Init)?,
         // It would hold in the caller's user namespace.
         false => capabilities::drop_held(Stage::Init)?,
     }
-    if let Some(listener) = listener {
-        Supervisor::start(listener, policy, prepared.procfs)?;
-        handover.release()?;
+    reaper.supervises = true;
+    if reaper.tree.is_none() {
+        // The stub's end is seen by its channel: what has to be done then is more than to die.
+        prctl::set_pdeathsig(None).context(Stage::Init, "PR_SET_PDEATHSIG")?;
     }
-    Ok(())
+    Supervisor::start(listener, policy, prepared.procfs)?;
+    handover.release()
 }
 
 /// Keeps what this process needs of the descriptors that the workload may close. Errors still go to

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
 
 use super::tree::Tree;
@@ -20,6 +21,8 @@ pub struct Reaper {
     pub changes: OwnedFd,
     /// Without a PID namespace.
     pub tree: Option<Tree>,
+    /// Whether this process has threads that wait for the workload's memory.
+    pub supervises: bool,
 }
 
 pub enum Event {
@@ -68,8 +71,18 @@ impl Reaper {
     }
 
     /// Ends what no PID namespace ends.
+    ///
+    /// That ends with the last thread of its PID 1. One that waits for a page of a FUSE file cannot be
+    /// killed as long as the file system's process lives, which may be the workload's own.
     fn end(&mut self, last: Option<Pid>) -> Result<()> {
-        self.tree.take().map_or(Ok(()), |tree| tree.end(last, Stage::Init))
+        match self.tree.take() {
+            Some(tree) => tree.end(last, Stage::Init),
+            None if self.supervises => match kill(Pid::from_raw(-1), NixSignal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => Ok(()),
+                Err(errno) => Err(Error::new(Stage::Init, "kill", errno)),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Takes what has happened to any child; gives the exit status if the workload has ended.
