@@ -7,6 +7,7 @@
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::pins::Answer;
 use super::socket::{Family, Socket};
 use crate::confine::capabilities;
 use crate::report::Stage;
+use crate::sys::event::Event;
 use crate::sys::thread::spawn;
 use crate::sys::{errno, socket};
 
@@ -32,13 +34,52 @@ const SERVERS: usize = 3;
 
 type Addresses = Result<Vec<IpAddr>, String>;
 
+/// Names that are being resolved, by a thread of their own: whoever wants the answers may hear of other
+/// things meanwhile.
+pub struct Resolution {
+    names: Vec<String>,
+    answers: Mutex<Vec<Answer>>,
+    done: Event,
+}
+
+impl Resolution {
+    /// It lives as long as this process, as the thread may.
+    pub fn start(names: &[&str]) -> Result<&'static Self, Errno> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let answers = Mutex::new(Vec::new());
+        let own = Box::leak(Box::new(Self { names, answers, done: Event::new()? }));
+        spawn(STACK, Self::carry_out, own)?;
+        Ok(own)
+    }
+
+    fn carry_out(&self) {
+        // Without them there are no answers. One that could not drop its capabilities asks nobody.
+        if capabilities::drop_held(Stage::Network).is_ok() {
+            let answers = resolve(&self.names);
+            *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers;
+        }
+        self.done.set();
+    }
+
+    /// When [`Self::as_fd`] is readable.
+    pub fn answers(&self) -> Vec<Answer> {
+        mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl AsFd for Resolution {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.done.as_fd()
+    }
+}
+
 /// Resolves each name, in the form of [`super::rule::name`]. A thread whose answer does not come
 /// in time is left behind, and ends when the resolver gives up.
-pub fn resolve(names: &[&str]) -> Vec<Answer> {
+fn resolve(names: &[String]) -> Vec<Answer> {
     let file = std::fs::read("/etc/hosts").unwrap_or_default();
     let mut answers = Vec::with_capacity(names.len());
     let mut asked = Vec::new();
-    for name in names.iter().map(|name| (*name).to_owned()) {
+    for name in names.iter().cloned() {
         match in_file(&file, &name) {
             found if found.is_empty() => asked.push(name),
             found => answers.push((name, Ok(found))),
@@ -288,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_name_in_the_hosts_file_is_not_asked_for() {
-        let (name, addresses) = resolve(&["localhost"]).remove(0);
+        let (name, addresses) = resolve(&["localhost".to_owned()]).remove(0);
         assert_eq!(name, "localhost");
         assert!(addresses.unwrap().iter().any(IpAddr::is_loopback));
     }

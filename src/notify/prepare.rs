@@ -9,8 +9,9 @@ use nix::sys::stat::Mode;
 use super::watch::read;
 use super::{Policy, Supervision};
 use crate::namespaces::hosts;
-use crate::network::pins::{self, Destinations};
-use crate::network::{decide, hosts as files, receive, resolve};
+use crate::network::pins::{self, Answer, Destinations};
+use crate::network::resolve::Resolution;
+use crate::network::{decide, hosts as files, receive};
 use crate::plan::Level;
 use crate::policy::{Network, Proc};
 use crate::report::{Context, Error, Result, Stage, operation, say};
@@ -34,7 +35,7 @@ impl Prepared {
             Level::Domain => (true, false),
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let procfs = match own || supervision.brokered {
+        let procfs = match own {
             true => open("/proc", flags, Mode::empty()).context(Stage::Init, "open /proc")?,
             false => detached_procfs().context(Stage::Proc, operation::OWN_PROC)?,
         };
@@ -48,15 +49,25 @@ impl Prepared {
         fds
     }
 
+    /// Begins to resolve the names, if there are any to be asked for.
+    pub fn resolve(&self) -> Result<Option<&'static Resolution>> {
+        let wanted = match &self.supervision.network {
+            Some(network) => pins::wanted(&network.allow, &network.pins),
+            None => Vec::new(),
+        };
+        let started = (!wanted.is_empty()).then(|| Resolution::start(&wanted)).transpose();
+        started.context(Stage::Network, operation::PIN)
+    }
+
     /// Freezes what the names mean, and lets the workload find it.
-    pub fn policy(&mut self) -> Result<Policy> {
+    pub fn policy(&mut self, answers: &[Answer]) -> Result<Policy> {
         let supervision = &mut self.supervision;
         let datagrams = supervision.network.as_ref().is_some_and(Network::has_datagrams);
         let network = match supervision.network.take() {
             None => None,
             Some(network) => Some(decide::Policy {
                 binds: (!network.bind.is_empty()).then(|| network.bind.clone()),
-                destinations: freeze(network, &self.procfs, self.can_mount)?,
+                destinations: freeze(network, answers, &self.procfs, self.can_mount)?,
                 connect_tcp: supervision.connect_tcp.take(),
                 bind_tcp: supervision.bind_tcp.clone(),
             }),
@@ -87,11 +98,15 @@ fn receive_filter(destinations: &Destinations) -> Result<Vec<SockFilter>> {
     Ok(program)
 }
 
-fn freeze(network: Network, procfs: &OwnedFd, can_mount: bool) -> Result<Destinations> {
+fn freeze(
+    network: Network,
+    answers: &[Answer],
+    procfs: &OwnedFd,
+    can_mount: bool,
+) -> Result<Destinations> {
     let failed = |what: String| Error::new(Stage::Network, operation::PIN, what);
     let Network { allow, pins, names: options, hosts: wants_hosts, .. } = network;
-    let answers = resolve::resolve(&pins::wanted(&allow, &pins));
-    let frozen = pins::freeze(allow, &pins, &answers, options).map_err(failed)?;
+    let frozen = pins::freeze(allow, &pins, answers, options).map_err(failed)?;
     for (name, why) in frozen.unresolved {
         say(&format!("sbx-init: not resolved: {name}: {why}\n"));
     }

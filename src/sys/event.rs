@@ -1,6 +1,6 @@
 //! eventfd(2): one thread waits until another one says so.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,5 +27,12 @@ impl Event {
     pub fn wait(&self, timeout: PollTimeout) {
         let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
         let _ = read(&self.0, &mut [0; 8]);
+    }
+}
+
+/// Readable when it is set.
+impl AsFd for Event {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
