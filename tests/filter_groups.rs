@@ -130,6 +130,31 @@ fn limits_of_other_processes_can_be_denied() {
     assert_eq!(plain().call(libc::SYS_prlimit64, &["1", "0", "8", "0"]), "EFAULT");
 }
 
+/// PID 1 is of the same user. Nothing is at the addresses.
+#[test]
+fn scheduling_of_other_processes_can_be_denied() {
+    let run = denying("limits");
+    for (call, arguments, denied, plainly) in [
+        (libc::SYS_sched_setaffinity, &["1", "8", "8"][..], "EPERM", "EFAULT"),
+        (libc::SYS_sched_setaffinity, &["0", "8", "8"], "EFAULT", "EFAULT"),
+        (libc::SYS_sched_setscheduler, &["1", "5", "8"], "EPERM", "EFAULT"),
+        (libc::SYS_sched_setscheduler, &["0", "5", "8"], "EFAULT", "EFAULT"),
+        (libc::SYS_sched_setparam, &["1", "8"], "EPERM", "EFAULT"),
+        (libc::SYS_sched_setattr, &["1", "8", "0"], "EPERM", "EFAULT"),
+        (libc::SYS_setpriority, &["0", "1", "5"], "EPERM", "ok 0"),
+        (libc::SYS_setpriority, &["1", "0", "5"], "EPERM", "ok 0"),
+        (libc::SYS_setpriority, &["2", "0", "5"], "EPERM", "ok 0"),
+        (libc::SYS_setpriority, &["0", "0", "5"], "ok 0", "ok 0"),
+        // The lowest of the class IOPRIO_CLASS_BE.
+        (libc::SYS_ioprio_set, &["1", "1", "0x4007"], "EPERM", "ok 0"),
+        (libc::SYS_ioprio_set, &["2", "0", "0x4007"], "EPERM", "ok 0"),
+        (libc::SYS_ioprio_set, &["1", "0", "0x4007"], "ok 0", "ok 0"),
+    ] {
+        assert_eq!(run.call(call, arguments), denied, "{call} {arguments:?}");
+        assert_eq!(plain().call(call, arguments), plainly, "{call} {arguments:?}");
+    }
+}
+
 /// A13
 #[test]
 fn programs_without_a_file_can_be_denied() {

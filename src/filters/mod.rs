@@ -113,7 +113,13 @@ const GROUPS: [Group; 16] = [
         "bpf, perf, userfaultfd, modules, keys, the mount API, ..."
     ),
     group!("trace", Off, TRACE_X86_64, TRACE_AARCH64, "ptrace and reading other processes"),
-    group!("limits", Off, LIMITS_X86_64, LIMITS_AARCH64, "new limits for other processes"),
+    group!(
+        "limits",
+        Off,
+        LIMITS_X86_64,
+        LIMITS_AARCH64,
+        "limits, priority and affinity of other processes"
+    ),
     group!("memfd", Off, MEMFD_X86_64, MEMFD_AARCH64, "executing what is in no file"),
     group!(
         "listener",

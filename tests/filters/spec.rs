@@ -219,7 +219,20 @@ fn rules(group: &str, arch: Arch) -> Vec<(&'static str, Rule)> {
         }
         "keys" => denied(&["add_key", "request_key", "keyctl"]),
         "trace" => denied(&TRACE),
-        "limits" => vec![("prlimit64", new_limit)],
+        "limits" => {
+            let mut rules: Vec<(_, Rule)> = vec![
+                ("prlimit64", new_limit),
+                // PRIO_PROCESS and IOPRIO_WHO_PROCESS.
+                ("setpriority", |args| {
+                    Verdict::allow_if((args[0] as u32, args[1] as u32) == (0, 0))
+                }),
+                ("ioprio_set", |args| {
+                    Verdict::allow_if((args[0] as u32, args[1] as u32) == (1, 0))
+                }),
+            ];
+            rules.extend(SCHEDULING.map(|call| (call, of_another as Rule)));
+            rules
+        }
         "memfd" => vec![("memfd_create", |_| EPERM), ("execveat", empty_path)],
         "listener" => vec![("seccomp", new_listener)],
         "default" => {
@@ -331,6 +344,13 @@ fn port_range(args: &Args) -> Verdict {
         (IPPROTO_IP, IP_LOCAL_PORT_RANGE) => EACCES,
         _ => Verdict::Allow,
     }
+}
+
+const SCHEDULING: [&str; 4] =
+    ["sched_setscheduler", "sched_setparam", "sched_setattr", "sched_setaffinity"];
+
+fn of_another(args: &Args) -> Verdict {
+    Verdict::allow_if(args[0] as u32 == 0)
 }
 
 /// Of another process than the caller, which is 0.
