@@ -1,8 +1,8 @@
 //! Sockets where pidfd_getfd(2) is refused, as by the filters of container engines: the supervisor
 //! makes them, hands them in, and keeps duplicates until they are connected or listening.
 //!
-//! A duplicate keeps a socket open that the workload has closed. A connected one is therefore not
-//! kept; others that nobody has any more are looked for when one is in the way.
+//! A duplicate keeps a socket open that the workload has closed. One that is connected or listens is
+//! therefore not kept; others that nobody has any more are looked for when one is in the way.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -31,7 +31,8 @@ pub struct Broker(Mutex<Vec<Kept>>);
 
 struct Kept {
     inode: u64,
-    socket: OwnedFd,
+    /// None: it listens.
+    socket: Option<OwnedFd>,
     /// The workload has it.
     handed: bool,
     /// It is on its way, and will be settled without a further call.
@@ -69,7 +70,7 @@ impl Broker {
         // The caller may use it before this thread goes on.
         kept.push(Kept {
             inode,
-            socket: own.try_clone().map_err(|_| Errno::EMFILE)?,
+            socket: Some(own.try_clone().map_err(|_| Errno::EMFILE)?),
             handed: false,
             connecting: false,
         });
@@ -86,11 +87,13 @@ impl Broker {
         result
     }
 
-    /// A duplicate of the socket with this inode. One that is not here may be connected.
+    /// A duplicate of the socket with this inode. EALREADY: it listens. EISCONN: it is not here, and so
+    /// may be connected.
     pub fn duplicate(&self, inode: u64) -> Result<OwnedFd, Errno> {
         let kept = self.kept();
         let found = kept.iter().find(|kept| kept.inode == inode).ok_or(Errno::EISCONN)?;
-        found.socket.try_clone().map_err(|_| Errno::EMFILE)
+        let socket = found.socket.as_ref().ok_or(Errno::EALREADY)?;
+        socket.try_clone().map_err(|_| Errno::EMFILE)
     }
 
     /// Forgets a socket if a call has settled it; says whether it is about to be.
@@ -99,7 +102,11 @@ impl Broker {
         let mut kept = self.kept();
         match socket::state(socket) {
             State::Unconnected => return Ok(false),
-            State::Settled => kept.retain(|kept| kept.inode != inode),
+            State::Connected => kept.retain(|kept| kept.inode != inode),
+            State::Listening => {
+                let own = kept.iter_mut().find(|kept| kept.inode == inode);
+                own.into_iter().for_each(|kept| kept.socket = None);
+            }
             State::Connecting => {
                 let own = kept.iter_mut().find(|kept| kept.inode == inode);
                 own.into_iter().for_each(|kept| kept.connecting = true);
@@ -112,13 +119,13 @@ impl Broker {
     /// Forgets those that have settled on their way; says whether some are still on it.
     pub fn look(&self) -> bool {
         let mut kept = self.kept();
-        kept.retain_mut(|kept| match kept.connecting.then(|| socket::state(&kept.socket)) {
-            None | Some(State::Connecting) => true,
-            Some(State::Unconnected) => {
+        kept.retain_mut(|kept| match (kept.connecting, kept.socket.as_ref().map(socket::state)) {
+            (false, _) | (_, Some(State::Connecting)) => true,
+            (_, Some(State::Connected)) => false,
+            _ => {
                 kept.connecting = false;
                 true
             }
-            Some(State::Settled) => false,
         });
         kept.iter().any(|kept| kept.connecting)
     }

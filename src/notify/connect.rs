@@ -65,7 +65,11 @@ fn arguments(
     kind: decode::Call,
 ) -> Result<(Duplicate, Address), Errno> {
     let [fd, address, length, ..] = call.arguments;
-    let socket = Duplicate::of(caller, fd as i32)?;
+    let socket = Duplicate::of(caller, fd as i32).map_err(|errno| match (errno, kind) {
+        (Errno::EISCONN | Errno::EALREADY, decode::Call::Bind) => Errno::EINVAL,
+        (Errno::EALREADY, _) => Errno::EISCONN,
+        _ => errno,
+    })?;
     let mut bytes = [0; LONGEST];
     let bytes = &mut bytes[..decode::length(length)?];
     caller.read(address, bytes)?;

@@ -10,13 +10,17 @@ use crate::network::decide::Decision;
 use crate::network::decode;
 use crate::network::socket::Socket;
 use crate::sys::notify::Call;
-use crate::sys::socket;
+use crate::sys::socket::{self, State};
 
 /// Listens on the caller's socket, if it is bound to where that is allowed.
 pub fn listen(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Result<(), Errno> {
     let policy = &supervisor.policy;
     let [fd, backlog, ..] = call.arguments.map(|argument| argument as i32);
-    let socket = Duplicate::of(caller, fd)?;
+    let socket = match Duplicate::of(caller, fd) {
+        Err(Errno::EALREADY) => return Ok(()),
+        Err(Errno::EISCONN) => return Err(Errno::EINVAL),
+        socket => socket?,
+    };
     // Landlock's rules are about TCP only; port 0 in one stands for any that the kernel chooses.
     let any_port = policy.bind_tcp.as_ref().is_some_and(|ports| ports.contains(0));
     match (socket.kind, &policy.network) {
@@ -35,7 +39,11 @@ pub fn listen(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Resu
     // One that was connected and then disconnected has no port any more and shows its last one;
     // listen(2) would choose another. It is bound to that here: one that is bound cannot be again.
     match socket::bind(&socket, name.bytes()) {
-        Ok(()) | Err(Errno::EINVAL) => {}
+        Ok(()) => {}
+        // Nor one that is connected, which listen(2) would refuse, unless it is disconnected before.
+        Err(Errno::EINVAL)
+            if matches!(socket::state(&socket), State::Unconnected | State::Listening)
+                && socket::name(&socket)?.bytes() == name.bytes() => {}
         Err(errno) => return Err(errno),
     }
     socket::listen(&socket, backlog)?;

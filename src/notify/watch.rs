@@ -156,10 +156,11 @@ impl Watch {
         }
     }
 
-    /// The inode of what a thread has open under this number.
+    /// The inode of the socket that a thread has open under this number.
     pub fn inode(&self, thread: Pid, fd: RawFd) -> std::result::Result<u64, Errno> {
         let path = format!("{thread}/fd/{fd}");
         match fstatat(&self.procfs, &*path, AtFlags::empty()) {
+            Ok(found) if found.st_mode & libc::S_IFMT != libc::S_IFSOCK => Err(Errno::ENOTSOCK),
             Ok(found) => Ok(found.st_ino),
             Err(Errno::ENOENT) => Err(Errno::EBADF),
             Err(_) => Err(Errno::EACCES),

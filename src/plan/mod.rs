@@ -128,6 +128,11 @@ impl Plan {
         let notify = match (notify, notify.map(|_| host::can_duplicate_sockets())) {
             (notify, None | Some(Ok(()))) => notify,
             (Some(Notify::Tcp), _) => {
+                if matches!(&level, Level::Namespaces(own) if own.proc != Proc::Fresh) {
+                    let what =
+                        "pidfd_getfd is refused, and what stands in for it needs --proc fresh";
+                    return Err(Error::new(Stage::Plan, "--proc", what));
+                }
                 supervision.brokered = true;
                 Some(Notify::BrokerTcp)
             }

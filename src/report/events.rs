@@ -7,18 +7,19 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
+use nix::unistd::write;
 
 use super::{Cause, Error, Result, Stage};
-use crate::sys::descriptor;
+use crate::sys::{descriptor, socket};
 
 pub struct Events {
     out: File,
@@ -96,7 +97,12 @@ impl Events {
         let mut fds = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
         let ready = poll(&mut fds, PollTimeout::ZERO) == Ok(1)
             && fds[0].revents().is_some_and(|found| found == PollFlags::POLLOUT);
-        match ready.then(|| (&self.out).write(line.as_bytes())) {
+        // A socket may have less room, and no description of its own that does not block.
+        let write = || match socket::send_now(&self.out, line.as_bytes()) {
+            Err(Errno::ENOTSOCK) => write(&self.out, line.as_bytes()),
+            result => result,
+        };
+        match ready.then(write) {
             Some(Ok(length)) if length == line.len() => *dropped = 0,
             _ => *dropped += 1,
         }

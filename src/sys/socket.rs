@@ -111,6 +111,15 @@ pub fn send(
     Ok(sent as usize)
 }
 
+/// Sends what there is room for, and raises no SIGPIPE.
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads so many bytes.
+    let sent = Errno::result(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })?;
+    Ok(sent as usize)
+}
+
 pub fn listen(socket: impl AsFd, backlog: i32) -> Result<(), Errno> {
     // SAFETY: takes integers only.
     Errno::result(unsafe { libc::listen(socket.as_fd().as_raw_fd(), backlog) }).map(drop)
@@ -155,8 +164,9 @@ pub enum State {
     /// It can be connected, or listen.
     Unconnected,
     Connecting,
-    /// It is connected or listening, or was.
-    Settled,
+    Listening,
+    /// It is connected, or was.
+    Connected,
 }
 
 /// That of a TCP socket; others are unconnected.
@@ -165,6 +175,7 @@ pub fn state(socket: impl AsFd) -> State {
     const SYN_SENT: u8 = 2;
     const SYN_RECV: u8 = 3;
     const CLOSE: u8 = 7;
+    const LISTEN: u8 = 10;
     let mut first = 0u8;
     let mut length: libc::socklen_t = 1;
     // SAFETY: the kernel writes at most length bytes to first.
@@ -180,7 +191,8 @@ pub fn state(socket: impl AsFd) -> State {
     match (result, first) {
         (Err(_), _) | (_, CLOSE) => State::Unconnected,
         (_, SYN_SENT | SYN_RECV) => State::Connecting,
-        _ => State::Settled,
+        (_, LISTEN) => State::Listening,
+        _ => State::Connected,
     }
 }
 
