@@ -93,9 +93,41 @@ fn a_socket_that_cannot_be_handed_over_is_the_kernels_error() {
 }
 
 #[test]
+fn a_settled_socket_answers_as_others_do() {
+    let script = r#"
+import errno, socket, os
+def told(call):
+    try:
+        call()
+        return "ok"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+server = socket.socket()
+server.bind(("127.0.0.1", 7000))
+print(told(server.listen), told(lambda: server.listen(5)))
+client = socket.create_connection(("127.0.0.1", 7000))
+print(told(client.listen), told(lambda: client.bind(("127.0.0.1", 7001))))
+print(told(lambda: client.connect(("127.0.0.1", 7000))))
+os.dup2(os.open("/dev/null", os.O_RDWR), client.fileno())
+print(told(client.listen), told(lambda: client.bind(("127.0.0.1", 7001))))"#;
+    let options = ["--net-allow", "127.0.0.1:7000"];
+    let native = Run::new(User::Ordinary, Place::Standalone);
+    let expected = "ok ok\nEINVAL EINVAL\nEISCONN\nENOTSOCK ENOTSOCK\n";
+    for at in [native.clone(), native.options(options), ordinary().options(options)] {
+        assert_eq!(python(&at, script).success(), expected, "{at:?}");
+    }
+}
+
+#[test]
 fn what_needs_the_callers_own_sockets_is_refused() {
     let udp = ordinary().options(["--net-allow", "udp://127.0.0.1:53"]);
     run(&udp, &["true"]).refused("plan", &["seccomp filter", "CAP_SYS_PTRACE"]);
+    for proc in ["keep", "hide"] {
+        let at = ordinary().options(["--net-none", "--proc", proc]);
+        let outcome = run(&at, &["true"]);
+        outcome.refused("plan", &[]);
+        assert!(outcome.stderr.contains("--proc fresh"), "{outcome:?}");
+    }
     let native =
         Run::new(User::Ordinary, Place::Standalone).options(["--net-allow", "udp://127.0.0.1:53"]);
     if !native.refused_without(WaitKillableRecv) {

@@ -8,6 +8,7 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use support::kernel::LANDLOCK_SCOPES;
 use support::{EVERYWHERE, Outcome, Place, Run, User, beside_pod, is_release, word};
 
 /// Covers /etc with a copy of what programs need there, changed as `$CHANGE` says, and runs what follows.
@@ -181,6 +182,23 @@ fn a_name_without_an_address_is_fatal_or_reported() {
         assert!(outcome.stderr.starts_with(&line), "{outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         assert_eq!(lookup(&at, name), "ok nothing soon");
+    }
+}
+
+/// P6
+#[test]
+fn a_signal_ends_what_waits_for_a_name_server() {
+    let wait = ["timeout", "--preserve-status", "-s", "TERM", "1"];
+    for run in [
+        Run::new(User::Ordinary, Place::Standalone),
+        Run::domain(User::Ordinary, Place::Standalone),
+    ] {
+        let at = run.before(wait).options(["--net-allow", "silent.test:80"]);
+        let outcome = changed(&at, ":", &["true"]);
+        if !outcome.refused_without(LANDLOCK_SCOPES) {
+            assert_eq!(outcome.code, 128 + libc::SIGTERM, "{outcome:?}");
+            assert!(!outcome.stderr.contains("silent.test"), "{outcome:?}");
+        }
     }
 }
 
