@@ -292,7 +292,7 @@ fn the_global_root_is_refused_where_proc_is_writable() {
 fn of_a_thousand_processes_none_is_left() {
     for (run, context) in each() {
         let first = if context.contains("Standalone") { "left probe" } else { "left bwrap" };
-        let tree = [&*word("tree"), "1000", "runners", "20", "end"];
+        let tree = [&*word("tree"), &many(1000).to_string(), "runners", "20", "end"];
         let outcome = in_shell(&run, COUNT).run(tree);
         let lines: Vec<_> = outcome.success().lines().collect();
         assert_eq!(lines, ["up", "status 0", first, "left sh"], "{context}");
@@ -323,8 +323,8 @@ fn what_forks_faster_than_it_is_killed_is_ended() {
 fn the_tree_ends_with_its_stub_and_with_its_reaper() {
     for (run, context) in everywhere() {
         for (victim, status) in [("stub", "status 137"), ("reaper", "status 125")] {
-            let tree =
-                [&*word("tree"), "1000", "runners", if victim == "stub" { "20" } else { "2" }];
+            let runners = if victim == "stub" { "20" } else { "2" };
+            let tree = [&*word("tree"), &many(1000).to_string(), "runners", runners];
             let started = Started::new(&in_shell(&run, UNTIL_ALL_GONE), tree, "up");
             let pid = if victim == "stub" { started.stub() } else { started.reaper() };
             kill(pid, libc::SIGKILL);
