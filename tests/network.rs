@@ -22,7 +22,7 @@ use support::process::{descendants, inherit, kill, stub};
 use support::scratch::Scratch;
 use support::{
     EVERYWHERE, ORDINARY, Outcome, Place, Run, UNTIL_ALL_GONE, User, become_user, beside_pod,
-    fixture, tries, word,
+    contained, fixture, tries, word,
 };
 
 const PROXY: &str = "127.0.0.1:3128";
@@ -573,6 +573,23 @@ fn the_end_of_the_supervisor_or_the_stub_is_the_end_of_all() {
             child.wait().unwrap();
             let status = if victim == Victim::Init { 125 } else { 137 };
             assert_eq!(rest, format!("status {status}\ngone\n"), "{victim:?} {at:?}");
+        }
+    }
+}
+
+/// A thread that asks again and again for calls that nobody can make any more would never leave the
+/// only CPU to its equals.
+#[test]
+fn the_supervisor_rests_when_the_workload_has_ended() {
+    for level in ["namespaces", "domain"] {
+        let at = ordinary().options(["--isolation", level, "--net-none"]);
+        if level == "domain" && at.refused_without(LANDLOCK_SCOPES) {
+            continue;
+        }
+        for _ in 0..10 {
+            let mut command = contained();
+            command.args(["chrt", "-f", "1", "taskset", "1"]).args(at.words(["true"]));
+            assert_eq!(Outcome::of(&mut command).success(), "");
         }
     }
 }

@@ -55,7 +55,12 @@ fn serve(supervisor: &'static Supervisor) -> Result<()> {
     loop {
         let call =
             supervisor.listener.receive().context(Stage::Init, "SECCOMP_IOCTL_NOTIF_RECV")?;
-        let Some(call) = call else { continue };
+        let Some(call) = call else {
+            match supervisor.listener.is_abandoned() {
+                false => continue,
+                true => return Ok(()),
+            }
+        };
         // The last one must not block: it answers with EAGAIN instead.
         let may_block = pool.waiting.fetch_sub(1, SeqCst) > 1 || add(supervisor).is_ok();
         let result = supervisor.carry_out(&call, &mut work, may_block);

@@ -1,8 +1,9 @@
 //! Seccomp user notification: seccomp_unotify(2).
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The descriptor through which the calls arrive that a filter hands over.
 pub struct Listener(OwnedFd);
@@ -143,6 +144,13 @@ impl Listener {
 
     fn ioctl(&self, request: u32, argument: *mut libc::c_void) -> Result<(), Errno> {
         self.ioctl_result(request, argument).map(drop)
+    }
+
+    /// Whether nobody is left who could call. Since Linux 6.11 to receive fails at once then.
+    pub fn is_abandoned(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut fds, PollTimeout::ZERO);
+        fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP))
     }
 
     fn ioctl_result(&self, request: u32, argument: *mut libc::c_void) -> Result<i32, Errno> {
