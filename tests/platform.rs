@@ -189,14 +189,14 @@ fn names_are_not_resolved() {
 
 #[test]
 fn unix_sockets_are_refused() {
-    attempts("unix", &["unix-server", "/work/socket"], "ok hello\n", "EPERM\n");
+    attempts("unix", &["unix-server", "/data/socket"], "ok hello\n", "EPERM\n");
 }
 
 /// The containers of a pod share its network namespace, and with it the abstract unix sockets.
 #[test]
 fn abstract_unix_sockets_outside_are_out_of_reach_even_if_unix_sockets_are_allowed() {
     let fetch = [&*program("attempt"), "fetch", "@pod"];
-    let own = [&*program("attempt"), "unix-server", "/work/socket"];
+    let own = [&*program("attempt"), "unix-server", "/data/socket"];
     for (engine, pod) in Pod::each("abstract") {
         let answer = "ok GET / HTTP/1.0 at @pod\n";
         assert_eq!(pod.plain(&fetch).success(), answer, "{engine:?}");
@@ -422,14 +422,14 @@ fn orphans_from_outside_the_sandbox_are_reaped() {
 /// As in the README of the example.
 #[test]
 fn file_rules_hold() {
-    let rules = ["--rox=/usr,/programs", "--ro=/etc", "--rw=/work,/dev/null"];
+    let rules = ["--rox=/usr,/programs", "--ro=/etc", "--rw=/data,/dev/null"];
     for (engine, pod) in Pod::each("files") {
         let script = "#!/bin/sh\necho ran\n";
-        let tool = "cat >/work/tool; chmod 755 /work/tool; /work/tool";
+        let tool = "cat >/data/tool; chmod 755 /data/tool; /data/tool";
         let write = format!("printf '{script}' | {{ {tool}; }}");
         for (command, plain, sandboxed) in [
             ("cat /etc/hosts >/dev/null", 0, 0),
-            ("echo x >/work/file", 0, 0),
+            ("echo x >/data/file", 0, 0),
             ("echo x >/tmp/file", 0, 2),
             ("ls /", 0, 2),
             ("cat /proc/self/status", 0, 1),
@@ -451,7 +451,7 @@ fn file_rules_hold() {
 #[test]
 fn auto_takes_the_domain_and_says_so() {
     for (engine, pod) in Pod::each("auto") {
-        let script = r#"exec "$@" 3>/work/status"#;
+        let script = r#"exec "$@" 3>/data/status"#;
         let entry = entry_point(&["--isolation=auto", "--status-fd=3"]);
         let words = ["sh", "-c", script, "sh"].into_iter().chain(entry.iter().map(String::as_str));
         let deed = [&*program("attempt"), "fetch", "127.0.0.1:8080"];

@@ -2,7 +2,7 @@
 //!
 //! User 1000, no capability in any set, no_new_privs, a container engine's default seccomp profile
 //! and masked and read-only paths, a read-only root; own PID, mount, IPC and UTS namespaces, and the
-//! network of the fixture `pod`. Everything in it is at /programs, and /work is writable.
+//! network of the fixture `pod`. Everything in it is at /programs, and /data is writable.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -133,7 +133,7 @@ impl Container {
             mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
             mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
             bind(sbx_init().parent().unwrap(), "/programs", "ro"),
-            bind(&work, "/work", "rw"),
+            bind(&work, "/data", "rw"),
         ];
         for path in ["/usr", "/bin", "/sbin", "/lib", "/lib64"] {
             match fs::read_link(path) {
@@ -152,7 +152,7 @@ impl Container {
             "process": {
                 "user": { "uid": ORDINARY, "gid": ORDINARY },
                 "env": ["PATH=/usr/bin:/bin"],
-                "cwd": "/work",
+                "cwd": "/data",
                 "capabilities": capabilities,
                 "noNewPrivileges": true,
             },
@@ -166,7 +166,7 @@ impl Container {
         Self { bundle, configuration, runs: AtomicUsize::new(0) }
     }
 
-    /// The host's path of a file in /work.
+    /// The host's path of a file in /data.
     pub fn work(&self, name: &str) -> PathBuf {
         self.bundle.path().join("work").join(name)
     }
