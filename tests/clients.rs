@@ -294,7 +294,8 @@ fn git_over_http() {
 fn redis_benchmark() {
     need(&["redis-server", "redis-benchmark", "redis-cli"]);
     let script = r#"
-        redis-server --port 6379 --bind 127.0.0.1 --save '' --daemonize no > log & server=$!
+        : > log
+        redis-server --port 6379 --bind 127.0.0.1 --save '' --daemonize no >> log & server=$!
         tail -f log --pid=$server | grep -q -m 1 'Ready to accept' || { cat log; exit 1; }
         redis-benchmark -h 127.0.0.1 -p 6379 -c 64 -n 2000 -k 0 -t set,get --csv || exit 2
         redis-cli -h 127.0.0.2 -p 6379 ping 2>&1
