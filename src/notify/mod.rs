@@ -61,8 +61,6 @@ pub struct Policy {
     receive: Vec<SockFilter>,
     /// Whether the supervisor makes the sockets.
     brokered: bool,
-    /// The first port that needs no privilege.
-    unprivileged_port: u16,
     events: Option<Events>,
 }
 
@@ -116,7 +114,9 @@ impl Supervisor {
         let broker = policy.brokered.then(Broker::default);
         let supervisor =
             Box::leak(Box::new(Self { listener, policy, pool: Pool::default(), watch, broker }));
-        Watch::start(supervisor)?;
+        if supervisor.broker.is_some() {
+            Watch::begin(supervisor).context(Stage::Init, "start the watch")?;
+        }
         pool::start(supervisor)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use nix::errno::Errno;
 
-use super::watch::Seat;
+use super::watch::{Seat, Watch};
 use super::{Supervisor, Work};
 use crate::report::{Context, Result, Stage};
 use crate::sys::thread::spawn;
@@ -22,9 +22,10 @@ pub struct Pool {
     waiting: AtomicUsize,
 }
 
-/// Starts the first threads: they live as long as this process.
+/// Starts the first thread. The others, and the watch, come with the first call: many commands make
+/// none.
 pub fn start(supervisor: &'static Supervisor) -> Result<()> {
-    (0..SPARE).try_for_each(|_| add(supervisor).context(Stage::Init, "start a supervisor thread"))
+    add(supervisor).context(Stage::Init, "start a supervisor thread")
 }
 
 fn add(supervisor: &'static Supervisor) -> std::result::Result<(), Errno> {
@@ -62,7 +63,8 @@ fn serve(supervisor: &'static Supervisor) -> Result<()> {
             }
         };
         // The last one must not block: it answers with EAGAIN instead.
-        let may_block = pool.waiting.fetch_sub(1, SeqCst) > 1 || add(supervisor).is_ok();
+        let another_waits = pool.waiting.fetch_sub(1, SeqCst) > 1 || add(supervisor).is_ok();
+        let may_block = another_waits && Watch::begin(supervisor).is_ok();
         let result = supervisor.carry_out(&call, &mut work, may_block);
         if let Some(result) = result.transpose() {
             supervisor

@@ -81,7 +81,6 @@ impl Prepared {
             receive,
             bind_tcp: supervision.bind_tcp.take(),
             brokered: supervision.brokered,
-            unprivileged_port: unprivileged_port(&self.procfs),
             events: supervision.events.take(),
         })
     }
@@ -111,19 +110,10 @@ fn freeze(
         say(&format!("sbx-init: not resolved: {name}: {why}\n"));
     }
     if wants_hosts && can_mount && !frozen.names.is_empty() {
-        let own = sysctl(procfs, "sys/kernel/hostname").unwrap_or_default();
+        let own = read(procfs, "sys/kernel/hostname").unwrap_or_default();
         let nsswitch = fs::read("/etc/nsswitch.conf").unwrap_or_default();
-        hosts::mount_over(&files::files(&frozen.names, &own, &nsswitch))?;
+        hosts::mount_over(&files::files(&frozen.names, own.trim(), &nsswitch))?;
     }
     Ok(frozen.destinations)
 }
 
-/// Since Linux 4.11; 1024 where it is not shown.
-fn unprivileged_port(procfs: &OwnedFd) -> u16 {
-    let text = sysctl(procfs, "sys/net/ipv4/ip_unprivileged_port_start");
-    text.and_then(|text| text.parse().ok()).unwrap_or(1024)
-}
-
-fn sysctl(procfs: &OwnedFd, path: &str) -> Option<String> {
-    read(procfs, path).map(|text| text.trim().to_owned())
-}

@@ -36,6 +36,7 @@ pub struct Watch {
     /// A procfs that numbers threads as this process does.
     procfs: OwnedFd,
     seats: Mutex<Vec<Arc<Seat>>>,
+    begun: Mutex<bool>,
     sleeping: AtomicBool,
     blocked: Event,
 }
@@ -69,14 +70,23 @@ enum Verdict {
 impl Watch {
     pub fn new(procfs: OwnedFd) -> Result<Self> {
         let blocked = Event::new().context(Stage::Init, "eventfd")?;
-        let seats = Mutex::new(Vec::new());
-        Ok(Self { procfs, seats, sleeping: AtomicBool::new(false), blocked })
+        Ok(Self {
+            procfs,
+            seats: Mutex::default(),
+            begun: Mutex::new(false),
+            sleeping: AtomicBool::new(false),
+            blocked,
+        })
     }
 
-    /// Starts the thread that looks.
-    pub fn start(supervisor: &'static Supervisor) -> Result<()> {
-        let look = |supervisor: &Supervisor| supervisor.watch.look(supervisor);
-        spawn(STACK, look, supervisor).context(Stage::Init, "start the watch")
+    /// Starts the thread that looks, unless it is there. Without it no call may block.
+    pub fn begin(supervisor: &'static Supervisor) -> std::result::Result<(), Errno> {
+        let mut begun = supervisor.watch.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*begun {
+            spawn(STACK, |supervisor| supervisor.watch.look(supervisor), supervisor)?;
+            *begun = true;
+        }
+        Ok(())
     }
 
     fn look(&self, supervisor: &Supervisor) {
@@ -154,6 +164,12 @@ impl Watch {
         if self.sleeping.load(SeqCst) {
             self.blocked.set();
         }
+    }
+
+    /// The first port that needs no privilege: since Linux 4.11; 1024 where it is not shown.
+    pub fn unprivileged_port(&self) -> u16 {
+        let text = read(&self.procfs, "sys/net/ipv4/ip_unprivileged_port_start");
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
     }
 
     /// The inode of the socket that a thread has open under this number.
