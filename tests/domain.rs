@@ -333,6 +333,19 @@ fn the_tree_ends_with_its_stub_and_with_its_reaper() {
     }
 }
 
+/// P8: the process above cannot be kept from seeing it by children that end faster than it takes
+/// them: each search for one of them passes all that hold on.
+#[test]
+fn the_end_of_the_stub_is_seen_among_many_children() {
+    for (run, context) in each().filter(|(_, context)| context.contains("Ordinary Standalone")) {
+        let run = in_shell(&run.options(["--net-none"]), UNTIL_ALL_GONE);
+        let tree = [&*word("tree"), "0", "siblings", &many(2000).to_string(), "breeders", "4"];
+        let started = Started::new(&run, tree, "up");
+        kill(started.stub(), libc::SIGKILL);
+        assert_eq!(started.rest(), ["status 137", "gone"], "{context}");
+    }
+}
+
 /// P8: timeout(1) and a shell's `kill %1` signal the process group of the stub.
 #[test]
 fn the_tree_ends_with_the_stubs_process_group() {

@@ -32,6 +32,18 @@ pub enum Event {
     Ended(i32),
 }
 
+/// How many changes are taken before the stub is looked for.
+const AT_ONCE: usize = 64;
+
+enum Reaped {
+    /// All that there was.
+    All,
+    /// Perhaps there is more.
+    Some,
+    /// The workload has ended, with this exit status.
+    Workload(i32),
+}
+
 impl Reaper {
     /// Reaps until the workload has ended, and returns its exit status.
     pub fn run(mut self) -> Result<i32> {
@@ -46,15 +58,17 @@ impl Reaper {
     /// process's, too.
     pub fn wait(&mut self, reader: Option<BorrowedFd>) -> Result<Event> {
         loop {
-            if let Some(status) = self.reap()? {
-                return Ok(Event::Ended(status));
-            }
+            let timeout = match self.reap()? {
+                Reaped::All => PollTimeout::NONE,
+                Reaped::Some => PollTimeout::ZERO,
+                Reaped::Workload(status) => return Ok(Event::Ended(status)),
+            };
             let mut fds = vec![
                 PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.sender.as_fd(), PollFlags::empty()),
             ];
             fds.extend(reader.map(|reader| PollFd::new(reader, PollFlags::POLLIN)));
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::new(Stage::Init, "poll", errno)),
             }
@@ -85,20 +99,24 @@ impl Reaper {
         }
     }
 
-    /// Takes what has happened to any child; gives the exit status if the workload has ended.
+    /// Takes what has happened to children: not all at once, as the workload may make more faster
+    /// than this process takes them, and it must see the stub's end.
     ///
     /// The workload itself is left to whoever takes it after this process: its pid is not free for
     /// another process as long as this one holds the channel.
-    fn reap(&mut self) -> Result<Option<i32>> {
-        while Signal::take(Set::EMPTY.with(libc::SIGCHLD))
-            .context(Stage::Init, "sigtimedwait")?
-            .is_some()
-        {}
-        while let Some((pid, change)) = process::peek().context(Stage::Init, "waitid")? {
+    fn reap(&mut self) -> Result<Reaped> {
+        // Of those that came meanwhile the descriptor tells.
+        Signal::take(Set::EMPTY.with(libc::SIGCHLD)).context(Stage::Init, "sigtimedwait")?;
+        for _ in 0..AT_ONCE {
+            let Some((pid, change)) = process::peek().context(Stage::Init, "waitid")? else {
+                return Ok(Reaped::All);
+            };
             match change {
-                Change::Ended(End::Exited(code)) if pid == self.workload => return Ok(Some(code)),
+                Change::Ended(End::Exited(code)) if pid == self.workload => {
+                    return Ok(Reaped::Workload(code));
+                }
                 Change::Ended(End::Killed(signal)) if pid == self.workload => {
-                    return Ok(Some(128 + signal));
+                    return Ok(Reaped::Workload(128 + signal));
                 }
                 _ => {}
             }
@@ -115,6 +133,6 @@ impl Reaper {
                 Err(errno) => return Err(Error::new(Stage::Init, "send", errno)),
             }
         }
-        Ok(None)
+        Ok(Reaped::Some)
     }
 }
