@@ -92,24 +92,17 @@ impl Watch {
     fn look(&self, supervisor: &Supervisor) {
         let mut idle = 0;
         loop {
-            let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let blocked: Vec<_> = seats.iter().filter(|seat| seat.call.load(SeqCst) != 0).collect();
+            // Said before the last look, so that no call begins to block unseen.
+            let is_last = idle == IDLE_LOOKS;
+            self.sleeping.store(is_last, SeqCst);
+            let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            seats.retain(|seat| seat.call.load(SeqCst) != 0);
+            seats.iter().for_each(|seat| self.look_at(seat, &supervisor.listener));
             let connecting = supervisor.broker.as_ref().is_some_and(Broker::look);
-            idle = if blocked.is_empty() && !connecting { idle + 1 } else { 0 };
-            if idle > IDLE_LOOKS {
-                self.sleeping.store(true, SeqCst);
-                // One may have blocked just before.
-                if seats.iter().all(|seat| seat.call.load(SeqCst) == 0) {
-                    self.blocked.wait(PollTimeout::NONE);
-                }
-                self.sleeping.store(false, SeqCst);
-                idle = 0;
-                continue;
-            }
-            for seat in blocked {
-                self.look_at(seat, &supervisor.listener);
-            }
-            self.blocked.wait(PollTimeout::from(PERIOD_MS));
+            let rests = seats.is_empty() && !connecting;
+            let sleeps = rests && is_last;
+            self.blocked.wait(if sleeps { PollTimeout::NONE } else { PERIOD_MS.into() });
+            idle = if rests && !sleeps { idle + 1 } else { 0 };
         }
     }
 
