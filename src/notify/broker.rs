@@ -119,13 +119,13 @@ impl Broker {
     /// Forgets those that have settled on their way; says whether some are still on it.
     pub fn look(&self) -> bool {
         let mut kept = self.kept();
-        kept.retain_mut(|kept| match (kept.connecting, kept.socket.as_ref().map(socket::state)) {
-            (false, _) | (_, Some(State::Connecting)) => true,
-            (_, Some(State::Connected)) => false,
-            _ => {
-                kept.connecting = false;
-                true
+        kept.retain_mut(|kept| {
+            if kept.connecting {
+                let state = kept.socket.as_ref().map(socket::state);
+                kept.connecting = state == Some(State::Connecting);
+                return state != Some(State::Connected);
             }
+            true
         });
         kept.iter().any(|kept| kept.connecting)
     }
@@ -133,8 +133,12 @@ impl Broker {
     /// Forgets the sockets that no process has open any more. What is under way in a message is
     /// seen by nobody, and lost here.
     pub fn drop_unused(&self) {
-        let open = open_inodes();
-        self.kept().retain(|kept| !kept.handed || open.contains(&kept.inode));
+        // One that is handed over while the others are looked for may have been missed.
+        let handed = |kept: &&Kept| kept.handed;
+        let candidates: Vec<_> = self.kept().iter().filter(handed).map(|kept| kept.inode).collect();
+        // So may one that a process leaves to its child and closes; hardly twice.
+        let open = [open_inodes(), open_inodes()].concat();
+        self.kept().retain(|kept| !candidates.contains(&kept.inode) || open.contains(&kept.inode));
     }
 }
 
