@@ -21,6 +21,7 @@ pub fn listen(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Resu
         Err(Errno::EISCONN) => return Err(Errno::EINVAL),
         socket => socket?,
     };
+    caller.check_waiting()?;
     // Landlock's rules are about TCP only; port 0 in one stands for any that the kernel chooses.
     let any_port = policy.bind_tcp.as_ref().is_some_and(|ports| ports.contains(0));
     match (socket.kind, &policy.network) {

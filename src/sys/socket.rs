@@ -160,6 +160,7 @@ pub fn can_reach_unix_paths(socket: impl AsFd) -> bool {
 }
 
 /// How far a socket is on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It can be connected, or listen.
     Unconnected,
@@ -197,9 +198,18 @@ pub fn state(socket: impl AsFd) -> State {
 }
 
 /// Whether packets from the descriptor can be for, and packets to it from, anybody: all but those of
-/// stream sockets, which must be connected, and of those that stay on this host.
+/// TCP sockets, which must be connected (a send on an SCTP one connects), and of those that stay on
+/// this host.
 pub fn can_reach_any_host(socket: impl AsFd) -> bool {
-    let socket = socket.as_fd();
-    let local = matches!(option(socket, libc::SO_DOMAIN), Ok(libc::AF_UNIX | libc::AF_NETLINK));
-    !local && option(socket, libc::SO_TYPE) != Ok(libc::SOCK_STREAM)
+    let [domain, kind, protocol] =
+        [libc::SO_DOMAIN, libc::SO_TYPE, libc::SO_PROTOCOL].map(|name| option(&socket, name));
+    !matches!(
+        (domain, kind, protocol),
+        (Ok(libc::AF_UNIX | libc::AF_NETLINK), ..)
+            | (
+                Ok(libc::AF_INET | libc::AF_INET6),
+                Ok(libc::SOCK_STREAM),
+                Ok(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP),
+            )
+    )
 }
