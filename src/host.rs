@@ -1,6 +1,6 @@
 //! What this process may do here, found out by asking or by doing.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 
 use nix::errno::Errno;
@@ -11,9 +11,15 @@ use nix::unistd::{getpid, pipe2};
 use crate::namespaces::Namespaces;
 use crate::namespaces::id_map::{self, Procfs};
 use crate::plan::Ids;
-use crate::report::{Context, Error, Result, Stage, operation};
+use crate::report::{Cause, Context, Error, Result, Stage, operation};
 use crate::sys::process::{self, End, Fork};
-use crate::sys::seccomp;
+use crate::sys::{memory, seccomp};
+
+/// The value of a sysctl as this process sees it, if it can.
+pub fn sysctl(name: &str) -> Option<i64> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
 
 /// Whether a user namespace can be made and the caller's ids mapped there. A child tries: there is
 /// no way back out of one, and a security module may let it be made and then refuse the maps.
@@ -64,6 +70,26 @@ pub fn can_duplicate_sockets() -> Result<()> {
             Err(Error::new(Stage::Plan, operation::PIDFD_GETFD, errno))
         }
         Err(errno) => Err(Error::new(Stage::Plan, "pidfd_getfd", errno)),
+    }
+}
+
+const PTRACE_SCOPE: &str = "kernel.yama.ptrace_scope";
+
+/// Fails unless this process may read what its descendants' calls point to. `privileged`: whether it
+/// has CAP_SYS_PTRACE over them. A process may always read its own memory, so Yama, which judges all
+/// others (Linux 3.4), is asked for its rule.
+pub fn can_read_memory(privileged: bool) -> Result<()> {
+    let failed = |cause: Cause| Err(Error::new(Stage::Plan, operation::READ_MEMORY, cause));
+    match (sysctl(PTRACE_SCOPE), privileged) {
+        (Some(scope @ 2), false) | (Some(scope @ 3..), _) => {
+            return failed(format!("{PTRACE_SCOPE} is {scope}").into());
+        }
+        _ => {}
+    }
+    let there = [0u8];
+    match memory::gather(getpid(), &[(there.as_ptr() as u64, 1)], &mut [0]) {
+        Ok(()) => Ok(()),
+        Err(errno) => failed(errno.into()),
     }
 }
 

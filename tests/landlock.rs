@@ -4,16 +4,7 @@ mod support;
 
 use support::kernel::{FILE_RULES, LANDLOCK_SCOPES, Landlock, TCP_RULES, kernel_has};
 use support::scratch::Scratch;
-use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, fixture, word};
-
-/// Where a dynamic program, its loader and its libraries are, and the fixtures.
-fn programs() -> String {
-    let system = ["/usr", "/bin", "/lib", "/lib64"];
-    let mut paths: Vec<_> = system.into_iter().filter(|p| std::fs::exists(p).unwrap()).collect();
-    let fixtures = word("files");
-    paths.push(fixtures.strip_suffix("/files").unwrap());
-    paths.join(",")
-}
+use support::{BOTH, EVERYWHERE, Outcome, Place, Run, User, executable_paths, fixture, word};
 
 /// Shows a directory of the test's in bubblewrap, writable.
 fn shown(run: Run, scratch: &Scratch) -> Run {
@@ -72,7 +63,7 @@ fn each_file_rule_allows_what_it_says_and_nothing_else() {
         let scratch = Scratch::new(&format!("rules-{index}"));
         let mut deeds = vec![];
         let mut expected = String::new();
-        let mut run = shown(run, &scratch).options(["--rox", &programs()]);
+        let mut run = shown(run, &scratch).options(["--rox", &executable_paths()]);
         for (column, access) in ACCESS.into_iter().enumerate() {
             let directory = scratch.file(access);
             scratch.executable(&format!("{access}/program"), 0o755, "#!/bin/sh\n");
@@ -123,7 +114,7 @@ fn a_file_is_moved_only_where_it_gains_nothing() {
         std::fs::create_dir(&b).unwrap();
         [&a, &b, &rwx, &ro].into_iter().for_each(|path| open_to_all(path));
         let run = shown(run, &scratch)
-            .options(["--rox", &programs(), "--rw", &format!("{a},{b}"), "--rwx", &rwx])
+            .options(["--rox", &executable_paths(), "--rw", &format!("{a},{b}"), "--rwx", &rwx])
             .options(["--ro", &ro]);
         let moves = [
             (format!("rename:{a}/1:{b}/1"), "ok"),
@@ -158,7 +149,7 @@ fn what_is_no_directory_has_rules_too() {
         let scratch = Scratch::new(&format!("single-{index}"));
         let [file, other] = ["file", "other"].map(|name| scratch.write(name, "text"));
         [&file, &other].into_iter().for_each(|path| open_to_all(path));
-        let run = shown(run, &scratch).options(["--rox", &programs()]);
+        let run = shown(run, &scratch).options(["--rox", &executable_paths()]);
         let run = run.options(["--rw", &format!("/dev/null,{file}"), "--ro", "/dev/zero"]);
         let deeds = [
             ("write:/dev/null", "ok"),
@@ -191,7 +182,7 @@ fn a_rule_for_a_link_is_one_for_what_it_leads_to() {
     let file = scratch.write("real/file", "text");
     let [link, real] = ["link", "real"].map(|name| scratch.file(name));
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let run = Run::new(User::Ordinary, Place::Standalone).options(["--rox", &programs()]);
+    let run = Run::new(User::Ordinary, Place::Standalone).options(["--rox", &executable_paths()]);
     let deeds = [format!("read:{file}"), format!("read:{link}/file")];
     let outcome = files(&run.clone().options(["--ro", &link]), &deeds);
     if outcome.refused_without(FILE_RULES) {
@@ -208,7 +199,7 @@ fn a_rule_for_a_fifo_waits_for_nobody() {
     let fifo = scratch.file("fifo");
     nix::unistd::mkfifo(&*fifo, nix::sys::stat::Mode::empty()).unwrap();
     open_to_all(&fifo);
-    let run = Run::new(User::Ordinary, Place::Standalone).options(["--rox", &programs()]);
+    let run = Run::new(User::Ordinary, Place::Standalone).options(["--rox", &executable_paths()]);
     // For both directions, which waits for nobody either.
     let opens = |rule| run.clone().options([rule, &*fifo]).sh(&format!("exec 3<>{fifo}; echo $?"));
     let outcome = opens("--rw");
@@ -229,7 +220,7 @@ fn a_program_that_may_be_executed_and_not_read_can_be_allowed() {
     let content = std::fs::read(fixture("attempt")).unwrap();
     let program = scratch.executable("attempt", 0o111, content);
     for (run, context) in Run::each() {
-        let run = shown(run, &scratch).options(["--rox", &programs()]);
+        let run = shown(run, &scratch).options(["--rox", &executable_paths()]);
         let command = [&*program, "processes"];
         let outcome = run.clone().options(["--rox", &program]).run(command);
         if outcome.refused_without(FILE_RULES) {
@@ -244,7 +235,7 @@ fn a_program_that_may_be_executed_and_not_read_can_be_allowed() {
 #[test]
 fn a_rule_for_proc_is_one_for_the_workloads_proc() {
     let version = |run: &Run, path: &str, name: &str| {
-        let run = run.clone().options(["--rox", &programs(), "--ro", path]);
+        let run = run.clone().options(["--rox", &executable_paths(), "--ro", path]);
         files(&run, &[format!("read:{name}")])
     };
     for (run, context) in Run::each() {
@@ -273,7 +264,7 @@ fn a_rule_for_proc_is_one_for_the_workloads_proc() {
     if !outcome.refused_without(FILE_RULES) {
         assert_eq!(outcome.success(), "read EACCES\n");
         let hidden = run.options(["--proc", "hide"]);
-        let hidden = hidden.options(["--rox", &programs(), "--ro", "/proc"]);
+        let hidden = hidden.options(["--rox", &executable_paths(), "--ro", "/proc"]);
         assert_eq!(hidden.sh("ls -A /proc").success(), "");
         let gone = hidden.options(["--ro", "/proc/version"]).sh("echo started");
         assert_eq!((gone.code, &*gone.stdout), (125, ""), "{gone:?}");
@@ -293,7 +284,8 @@ fn a_path_that_cannot_be_looked_up_is_named() {
         for more in [&[][..], &["--best-effort"], &["--isolation", "domain"]] {
             let run = Run::new(User::Ordinary, Place::Standalone).options(more);
             for (path, errno) in [("/no/such/path", "ENOENT"), (&file, "EACCES")] {
-                let outcome = run.clone().options(["--rox", &programs(), option, path]).sh("true");
+                let outcome =
+                    run.clone().options(["--rox", &executable_paths(), option, path]).sh("true");
                 let line = format!("sbx-init: plan: Landlock rule for {path}: {errno}");
                 // What the kernel lacks is found first.
                 let refused = !more.contains(&"--best-effort") && !kernel_has(FILE_RULES)
@@ -308,7 +300,7 @@ fn a_path_that_cannot_be_looked_up_is_named() {
         }
     }
     let root = Run::new(User::Root, Place::Standalone);
-    let outcome = root.options(["--rox", &programs(), "--ro", &file]).run(["cat", &file]);
+    let outcome = root.options(["--rox", &executable_paths(), "--ro", &file]).run(["cat", &file]);
     if !outcome.refused_without(FILE_RULES) {
         assert_eq!(outcome.success(), "");
     }
@@ -328,7 +320,7 @@ fn a_program_needs_its_interpreter_and_its_loader() {
         assert_eq!((outcome.code, &*outcome.stdout), (126, ""), "{outcome:?}");
         let line = format!("sbx-init: exec: {script}: EACCES");
         assert!(outcome.stderr.starts_with(&line), "{outcome:?}");
-        let run = run.options(["--rox", &programs()]);
+        let run = run.options(["--rox", &executable_paths()]);
         assert_eq!(run.run([&*script]).success(), "ran\n");
     }
 }
@@ -644,7 +636,8 @@ fn what_an_older_kernel_cannot_enforce_is_refused_or_reported() {
             if !kernel_has(Landlock(abi)) {
                 continue;
             }
-            let run = Run::new(user, place).options(options).options(["--rox", &programs()]);
+            let run =
+                Run::new(user, place).options(options).options(["--rox", &executable_paths()]);
             let run =
                 if options[0] == "--ro" { run } else { Run::new(user, place).options(options) };
             let run = with_abi(&run, abi);
@@ -684,7 +677,7 @@ fn with_best_effort_the_rest_is_enforced() {
     open_to_all(&file);
     for user in BOTH {
         let run = Run::new(user, Place::Standalone)
-            .options(["--best-effort", "--rox", &programs(), "--ro", &file])
+            .options(["--best-effort", "--rox", &executable_paths(), "--ro", &file])
             .options(["--connect-tcp", "9"]);
         let run = if kernel_has(Landlock(2)) { with_abi(&run, 2) } else { run };
         let deeds = ["read", "write", "cut"].map(|deed| format!("{deed}:{file}"));

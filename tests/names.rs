@@ -8,8 +8,10 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::kernel::LANDLOCK_SCOPES;
-use support::{EVERYWHERE, Outcome, Place, Run, User, beside_pod, is_release, word};
+use support::kernel::{FILE_RULES, LANDLOCK_SCOPES, kernel_has};
+use support::{
+    EVERYWHERE, Outcome, Place, Run, User, beside_pod, executable_paths, is_release, word,
+};
 
 /// Covers /etc with a copy of what programs need there, changed as `$CHANGE` says, and runs what follows.
 const PREPARE: &str = r#"
@@ -182,6 +184,30 @@ fn a_name_without_an_address_is_fatal_or_reported() {
         assert!(outcome.stderr.starts_with(&line), "{outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
         assert_eq!(lookup(&at, name), "ok nothing soon");
+    }
+}
+
+/// D-3: not even the caller's files are found where no name means anything.
+#[test]
+fn where_no_name_means_anything_none_is_found() {
+    let at = allowing(&["missing.test:80"]).options(["--dns-optional"]);
+    assert_eq!(lookup(&at, "callers"), "ok nothing soon");
+    assert_eq!(lookup(&at, "localhost"), "ok 127.0.0.1 ::1");
+}
+
+/// D-3: a rule stands for the file that will be covered, one for its directory for what covers it.
+#[test]
+fn a_landlock_rule_for_a_generated_file_is_refused() {
+    let at = allowing(&["many.test:80"]).options(["--rox", &executable_paths()]);
+    if !kernel_has(FILE_RULES) {
+        assert!(run(&at, &["true"]).refused_without(FILE_RULES));
+        return;
+    }
+    assert_eq!(lookup(&at.clone().options(["--ro", "/etc"]), "many.test"), MANY);
+    for file in ["/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"] {
+        let at = at.clone().options(["--ro", file]);
+        run(&at, &["true"]).refused("plan", &["directory", "--no-pin-hosts"]);
+        assert_eq!(run(&at.options(["--no-pin-hosts"]), &["true"]).success(), "");
     }
 }
 

@@ -209,6 +209,36 @@ fn the_remedy_for_restricted_user_namespaces_works() {
     }
 }
 
+/// N11: found at the start, not by calls that fail.
+#[test]
+fn a_supervisor_that_may_not_read_is_refused() {
+    let policy = ["--net-allow", "*:*"];
+    for user in BOTH {
+        let run = Run::new(user, Place::Standalone).options(policy);
+        works(&run);
+        let run = run.lacking(libc::SYS_process_vm_readv, libc::ENOSYS);
+        run.run(STARTED).refused("plan", &["process_vm_readv", "outer filter"]);
+    }
+    // Yama's rules. What covers /proc/sys/kernel would forbid a new /proc in a user namespace.
+    let nested = Run::new(User::Root, Place::Standalone).options(policy);
+    let alone = Run::domain(User::Ordinary, Place::Standalone).options(policy);
+    let mut rows = vec![(2, &nested, true), (3, &nested, false)];
+    if !alone.refused_without(LANDLOCK_SCOPES) {
+        rows.extend([(1, &alone, true), (2, &alone, false), (3, &alone, false)]);
+    }
+    for (scope, run, is_enough) in rows {
+        let script = format!(
+            r#"mount -t tmpfs -o mode=755 none /proc/sys/kernel; mkdir /proc/sys/kernel/yama
+            echo {scope} > /proc/sys/kernel/yama/ptrace_scope; exec "$@""#
+        );
+        let outcome = run.prepared(&script, STARTED);
+        match is_enough {
+            true => assert_eq!(outcome.success(), "started\n", "{scope}"),
+            false => outcome.refused("plan", &["kernel.yama.ptrace_scope"]),
+        }
+    }
+}
+
 /// P14: an id of its own, as the limit counts all processes of the user.
 #[test]
 fn a_limit_of_processes_is_refused() {

@@ -8,17 +8,17 @@ use std::net::IpAddr;
 
 use super::rule;
 
-/// Each file and what it is to say. `nsswitch` is what /etc/nsswitch.conf says now.
-pub fn files(
-    names: &[(String, Vec<IpAddr>)],
-    own: &str,
-    nsswitch: &[u8],
-) -> [(&'static str, Vec<u8>); 4] {
+/// The first of them is needed; another one that is not there is none that misleads.
+pub const PATHS: [&str; 4] =
+    ["/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/resolv.conf"];
+
+/// What each of [`PATHS`] is to say. `nsswitch` is what /etc/nsswitch.conf says now.
+pub fn texts(names: &[(String, Vec<IpAddr>)], own: &str, nsswitch: &[u8]) -> [Vec<u8>; 4] {
     [
-        ("/etc/hosts", hosts(names, own).into_bytes()),
-        ("/etc/nsswitch.conf", from_the_file(nsswitch)),
-        ("/etc/host.conf", HOST_CONF.to_vec()),
-        ("/etc/resolv.conf", RESOLV_CONF.to_vec()),
+        hosts(names, own).into_bytes(),
+        from_the_file(nsswitch),
+        HOST_CONF.to_vec(),
+        RESOLV_CONF.to_vec(),
     ]
 }
 
@@ -110,9 +110,8 @@ mod tests {
     #[test]
     fn no_server_is_named_and_every_line_of_a_name_counts() {
         let text = |path| {
-            let files = files(&[], "box", b"");
-            let (_, bytes) = files.into_iter().find(|file| file.0 == path).unwrap();
-            String::from_utf8(bytes).unwrap()
+            let index = PATHS.iter().position(|known| *known == path).unwrap();
+            String::from_utf8(texts(&[], "box", b"")[index].clone()).unwrap()
         };
         assert!(!text("/etc/resolv.conf").contains("nameserver"));
         assert_eq!(text("/etc/host.conf"), "multi on\n");

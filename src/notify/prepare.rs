@@ -104,16 +104,16 @@ fn freeze(
     can_mount: bool,
 ) -> Result<Destinations> {
     let failed = |what: String| Error::new(Stage::Network, operation::PIN, what);
-    let Network { allow, pins, names: options, hosts: wants_hosts, .. } = network;
+    let wants_hosts = network.hosts && network.has_names();
+    let Network { allow, pins, names: options, .. } = network;
     let frozen = pins::freeze(allow, &pins, answers, options).map_err(failed)?;
     for (name, why) in frozen.unresolved {
         say(&format!("sbx-init: not resolved: {name}: {why}\n"));
     }
-    if wants_hosts && can_mount && !frozen.names.is_empty() {
+    if wants_hosts && can_mount {
         let own = read(procfs, "sys/kernel/hostname").unwrap_or_default();
         let nsswitch = fs::read("/etc/nsswitch.conf").unwrap_or_default();
-        hosts::mount_over(&files::files(&frozen.names, own.trim(), &nsswitch))?;
+        hosts::mount_over(files::texts(&frozen.names, own.trim(), &nsswitch))?;
     }
     Ok(frozen.destinations)
 }
-

@@ -10,7 +10,7 @@ use landlock::{
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fstat, stat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::policy::{FileAccess, Rules, Scopes};
@@ -169,6 +169,22 @@ impl Domain {
             beneath: vec![Beneath::new(Path::new("/"), AccessFs::Refer.into())?],
             ports: Vec::new(),
         })
+    }
+
+    /// Fails if a rule names one of these files: another one will be mounted over it, which only a
+    /// rule for its directory covers.
+    pub fn check_not_covered(&self, paths: &[&str]) -> Result<()> {
+        let same = |found: FileStat, other: FileStat| {
+            (found.st_dev, found.st_ino) == (other.st_dev, other.st_ino)
+        };
+        for Beneath { path, open, .. } in &self.beneath {
+            let found = fstat(open).map_err(|errno| failed(Stage::Plan, path, errno))?;
+            if paths.iter().any(|covered| stat(*covered).is_ok_and(|other| same(found, other))) {
+                let what = format!("{} will be covered by a generated file", path.display());
+                return Err(Error::new(Stage::Plan, operation::COVERED, what));
+            }
+        }
+        Ok(())
     }
 
     fn is_empty(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::filters::{Groups, Notify};
 use crate::host;
 use crate::init::tree::Tree;
 use crate::namespaces::{Namespaces, Route, proc};
+use crate::network::hosts;
 use crate::network::prefix::Ports;
 use crate::notify::Supervision;
 use crate::policy::{self, Isolation, Network, Policy, Proc};
@@ -107,10 +108,13 @@ impl Plan {
         };
         let Landlock { abi, domain, mut missing } =
             Landlock::plan(&policy.rules, separation, landlock::abi())?;
-        let hosts_are_missing = matches!(level, Level::Domain)
-            && policy.network.as_ref().is_some_and(|network| network.hosts && network.has_names());
-        if hosts_are_missing {
-            missing.push("/etc/hosts with the pinned names: needs a mount namespace".to_owned());
+        if policy.network.as_ref().is_some_and(|network| network.hosts && network.has_names()) {
+            match (&level, &domain) {
+                (Level::Domain, _) => missing
+                    .push("/etc/hosts with the pinned names: needs a mount namespace".to_owned()),
+                (Level::Namespaces(_), Some(domain)) => domain.check_not_covered(&hosts::PATHS)?,
+                (Level::Namespaces(_), None) => {}
+            }
         }
         let ports = |ports: Vec<u16>| (!ports.is_empty()).then(|| Ports::of(&ports));
         let mut supervision = Supervision {
@@ -138,6 +142,11 @@ impl Plan {
             }
             (_, Some(Err(error))) => return Err(error),
         };
+        if notify.is_some() && !supervision.brokered {
+            let privileged =
+                matches!(&level, Level::Namespaces(own) if !own.shares_user_namespace());
+            host::can_read_memory(privileged)?;
+        }
         if notify == Some(Notify::Udp) {
             host::can_send_once()?;
         }

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Cause, Error, Stage};
+use crate::host::sysctl;
 
 /// Operations that the table knows; their callers use the same names.
 pub mod operation {
@@ -26,7 +27,9 @@ pub mod operation {
     pub const SECCOMP: &str = "seccomp";
     pub const LISTENER: &str = "seccomp listener";
     pub const LANDLOCK: &str = "landlock";
+    pub const COVERED: &str = "landlock rule";
     pub const PIDFD_GETFD: &str = "pidfd_getfd for the supervisor";
+    pub const READ_MEMORY: &str = "process_vm_readv for the supervisor";
     pub const WAIT_KILLABLE: &str = "udp:// rules";
     pub const GLOBAL_ROOT: &str = "--isolation domain as the global root";
     pub const CHILDREN: &str = "see the children";
@@ -45,12 +48,6 @@ const READ_ONLY_PROC: &str = "/proc is read-only here: mount a writable one (bwr
 
 fn proc_is_read_only() -> bool {
     statvfs("/proc").is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
-}
-
-/// The value of a sysctl as this process sees it, if it can.
-fn sysctl(name: &str) -> Option<i64> {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn unshare_hint(errno: Errno) -> Option<&'static str> {
@@ -157,10 +154,19 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "choose a kernel that has it, leave out what needs it, or take --best-effort, which goes on \
              and reports what is missing"
         }
+        (Stage::Plan, COVERED, _) => {
+            "a rule stands for a file, not for a path: name the directory (--ro /etc), or leave the \
+             files alone (--no-pin-hosts)"
+        }
         (Stage::Plan, PIDFD_GETFD, _) => {
             "an outer seccomp filter forbids it (container engines, unless CAP_SYS_PTRACE is added), \
              and without it the supervisor has no hold of the sockets that it decides about: allow it \
              there, leave udp:// rules out, or use --bind-tcp together with a network policy only"
+        }
+        (Stage::Plan, READ_MEMORY, _) => {
+            "the supervisor reads the addresses that its workload's calls point to: set sysctl \
+             kernel.yama.ptrace_scope to 0 or 1, allow process_vm_readv in an outer filter, or leave \
+             out what needs a supervisor"
         }
         (Stage::Plan, WAIT_KILLABLE, _) => {
             "before Linux 5.19 a signal has a supervised call made again, and its datagram would be \

@@ -343,6 +343,15 @@ impl Outcome {
     }
 }
 
+/// For a Landlock rule: where a dynamic program, its loader and its libraries are, and the fixtures.
+pub fn executable_paths() -> String {
+    let system = ["/usr", "/bin", "/lib", "/lib64"];
+    let mut paths: Vec<_> = system.into_iter().filter(|p| std::fs::exists(p).unwrap()).collect();
+    let fixtures = word("files");
+    paths.push(fixtures.strip_suffix("/files").unwrap());
+    paths.join(",")
+}
+
 /// The path of a fixture as a word of a command.
 pub fn word(fixture_name: &str) -> String {
     fixture(fixture_name).into_os_string().into_string().unwrap()
