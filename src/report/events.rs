@@ -21,9 +21,18 @@ use nix::unistd::write;
 use super::{Cause, Error, Result, Stage};
 use crate::sys::{descriptor, socket};
 
+/// What one run writes to a regular file at most: nobody else limits that.
+const LARGEST: usize = 16 << 20;
+
 pub struct Events {
     out: File,
-    dropped: Mutex<u64>,
+    written: Mutex<Written>,
+}
+
+struct Written {
+    dropped: u64,
+    /// How many bytes may follow.
+    room: usize,
 }
 
 /// What was denied.
@@ -75,15 +84,17 @@ impl Events {
     }
 
     fn new(out: File) -> Self {
-        Self { out, dropped: Mutex::new(0) }
+        let is_file = out.metadata().is_ok_and(|found| found.is_file());
+        let room = if is_file { LARGEST } else { usize::MAX };
+        Self { out, written: Mutex::new(Written { dropped: 0, room }) }
     }
 
     /// Never waits.
     pub fn denied(&self, denied: &Denied) {
         let Denied { syscall, thread, destination, rule } = denied;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = match *dropped {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = match written.dropped {
             0 => String::new(),
             lost => format!(",\"dropped\":{lost}"),
         };
@@ -95,7 +106,8 @@ impl Events {
         );
         // A pipe that polls writable takes a line whole: it is shorter than PIPE_BUF.
         let mut fds = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
-        let ready = poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+        let ready = line.len() <= written.room
+            && poll(&mut fds, PollTimeout::ZERO) == Ok(1)
             && fds[0].revents().is_some_and(|found| found == PollFlags::POLLOUT);
         // A socket may have less room, and no description of its own that does not block.
         let write = || match socket::send_now(&self.out, line.as_bytes()) {
@@ -103,8 +115,11 @@ impl Events {
             result => result,
         };
         match ready.then(write) {
-            Some(Ok(length)) if length == line.len() => *dropped = 0,
-            _ => *dropped += 1,
+            Some(Ok(length)) if length == line.len() => {
+                written.dropped = 0;
+                written.room -= length;
+            }
+            _ => written.dropped += 1,
         }
     }
 }
@@ -112,5 +127,29 @@ impl Events {
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
         self.out.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_file_takes_whole_lines_and_no_more_than_it_has_room_for() {
+        let file = File::from(memfd_create(c"events", MFdFlags::empty()).unwrap());
+        let events = Events::new(file.try_clone().unwrap());
+        assert_eq!(events.written.lock().unwrap().room, LARGEST);
+        events.written.lock().unwrap().room = 250;
+        let rule = "--net-allow";
+        for _ in 0..5 {
+            events.denied(&Denied { syscall: "connect", thread: 2, destination: &"a", rule });
+        }
+        let mut text = [0; 1000];
+        let length = file.read_at(&mut text, 0).unwrap();
+        let text = std::str::from_utf8(&text[..length]).unwrap();
+        assert!(length <= 250 && text.ends_with("}\n") && text.lines().count() > 1, "{text}");
+        assert_eq!(events.written.lock().unwrap().dropped, 5 - text.lines().count() as u64);
     }
 }
