@@ -144,7 +144,7 @@ fn unexpected(error: lexopt::Error) -> Error {
     }
 }
 
-/// Reads NUL-separated arguments to the end of a descriptor, and closes it.
+/// Reads NUL-separated arguments to the end of a descriptor.
 fn read_arguments(fd: RawFd) -> Result<Vec<OsString>> {
     let failed =
         |cause: Cause| Error::new(Stage::Options, format!("--args: descriptor {fd}"), cause);

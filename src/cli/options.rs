@@ -199,7 +199,7 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "die-with-parent",
         action: Flag(|typed| typed.policy.die_with_parent = true),
-        help: "end when the caller's process ends",
+        help: "end when the caller's thread ends",
     },
     Opt {
         name: "status-fd",

@@ -40,10 +40,10 @@ fn start(mut plan: Plan, sender: Sender) -> Result<i32> {
         }
         Level::Domain => (None, Some(adopt(plan.report.abi)?)),
     };
-    let own_user_namespace =
+    let nested =
         matches!(&plan.level, Level::Namespaces(namespaces) if namespaces.route == Route::Nested);
-    // With default dispositions the kernel drops whatever the workload sends to its PID 1. SIGCHLD
-    // is polled for. A reaper is no PID 1.
+    // With default dispositions the kernel drops whatever the workload sends to its PID 1: all but the
+    // signal that interrupts a supervisor's threads. SIGCHLD is polled for. A reaper is no PID 1.
     let blocked = if tree.is_some() { Set::ALL } else { Set::EMPTY.with(libc::SIGCHLD) };
     let changes = Set::EMPTY.with(libc::SIGCHLD);
     let changes = signal::descriptor(changes).context(Stage::Init, "signalfd")?;
@@ -80,7 +80,7 @@ fn start(mut plan: Plan, sender: Sender) -> Result<i32> {
             close_all_but(keep)?;
         }
         Some((prepared, handover)) => {
-            supervise(prepared, handover, &mut reaper, keep, own_user_namespace)?;
+            supervise(prepared, handover, &mut reaper, keep, nested)?;
         }
     }
     signal::set_mask(thread::with_wake(blocked)).context(Stage::Init, "unblock signals")?;
@@ -93,7 +93,7 @@ fn supervise(
     handover: Handover,
     reaper: &mut Reaper,
     mut keep: Vec<RawFd>,
-    own_user_namespace: bool,
+    nested: bool,
 ) -> Result<()> {
     // None: the workload has ended, now or below.
     let Some(listener) = handover.receive(reaper)? else { return Ok(()) };
@@ -111,7 +111,7 @@ fn supervise(
     };
     // Mounts a hosts file.
     let policy = prepared.policy(&answers)?;
-    match own_user_namespace {
+    match nested {
         true => capabilities::drop_held_but_trace(Stage::Init)?,
         // It would hold in the caller's user namespace.
         false => capabilities::drop_held(Stage::Init)?,

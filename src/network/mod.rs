@@ -1,7 +1,7 @@
 //! What the workload may reach: the network policy as plain data and pure functions.
 //!
 //! options → [`rule`] → [`resolve`] → [`pins`] → [`hosts`] and [`receive`], and at run time
-//! [`address`] → [`decide`]. But for `resolve` nothing here makes a system call.
+//! [`decode`] → [`decide`]. But for `resolve` nothing here makes a system call.
 
 pub mod address;
 pub mod class;

@@ -3,8 +3,7 @@
 //!
 //! For UDP the kernel runs it with the UDP header as the packet, whatever extension headers there
 //! are before it; the IP header is found through SKF_NET_OFF. An IPv6 socket gets IPv4 packets too.
-//! With the checksum not looked at yet and the source as it stands in the header, what passes is
-//! what recvfrom(2) would name as the sender.
+//! The source is the one in the header, which recvfrom(2) names as the sender.
 
 use super::pins::Destinations;
 use super::prefix::{Ports, Prefix};

@@ -13,7 +13,7 @@ pub enum Socket {
     Udp(Family),
     /// NETLINK_ROUTE.
     Netlink,
-    /// One of a connected pair: the filters leave no other AF_UNIX socket.
+    /// One of a connected pair, or inherited: the filters leave no other AF_UNIX socket.
     Unix,
     /// Everything that no rule can name: ICMP echo, MPTCP, raw sockets, ...
     Other,

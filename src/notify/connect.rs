@@ -44,7 +44,8 @@ pub fn connect(
 pub fn bind(supervisor: &Supervisor, caller: &mut Caller, call: &Call) -> Result<(), Errno> {
     let policy = &supervisor.policy;
     let (socket, address) = arguments(caller, call, decode::Call::Bind)?;
-    let decision = policy.network()?.bind(socket.kind, address, supervisor.watch.unprivileged_port());
+    let decision =
+        policy.network()?.bind(socket.kind, address, supervisor.watch.unprivileged_port());
     let to = policy.settle(decision, call, "bind", socket.kind, &address)?.ok_or(Errno::EACCES)?;
     caller.check_waiting()?;
     match (socket::bind(&socket, to.bytes()), &supervisor.broker) {

@@ -23,7 +23,7 @@ impl Status {
     }
 
     /// Which boundary is about to be made: `isolation`, `refused` (why there are no namespaces, under
-    /// `--isolation auto`), `landlock` (the ABI, 0 for none), `missing` (under `--best-effort`).
+    /// `--isolation auto`), `landlock` (the ABI, 0 for none), `missing` (what is not enforced).
     ///
     /// Without a status descriptor what is missing is said on standard error.
     pub fn begin(&self, plan: &Plan) {
