@@ -11,7 +11,7 @@ use nix::unistd::{getpid, pipe2};
 use crate::namespaces::Namespaces;
 use crate::namespaces::id_map::{self, Procfs};
 use crate::plan::Ids;
-use crate::report::{Cause, Context, Error, Result, Stage, operation};
+use crate::report::{Context, Error, Result, Stage, operation};
 use crate::sys::process::{self, End, Fork};
 use crate::sys::{memory, seccomp};
 
@@ -75,22 +75,24 @@ pub fn can_duplicate_sockets() -> Result<()> {
 
 const PTRACE_SCOPE: &str = "kernel.yama.ptrace_scope";
 
-/// Fails unless this process may read what its descendants' calls point to. `privileged`: whether it
-/// has CAP_SYS_PTRACE over them. A process may always read its own memory, so Yama, which judges all
-/// others (Linux 3.4), is asked for its rule.
-pub fn can_read_memory(privileged: bool) -> Result<()> {
-    let failed = |cause: Cause| Err(Error::new(Stage::Plan, operation::READ_MEMORY, cause));
+/// Fails where Yama (Linux 3.4) lets nobody trace its descendants: to take duplicates of their
+/// descriptors and to read their memory are the same to it. What a process may do to itself does not
+/// tell. `privileged`: whether the supervisor has CAP_SYS_PTRACE over them.
+pub fn may_trace(privileged: bool) -> Result<()> {
     match (sysctl(PTRACE_SCOPE), privileged) {
         (Some(scope @ 2), false) | (Some(scope @ 3..), _) => {
-            return failed(format!("{PTRACE_SCOPE} is {scope}").into());
+            let what = format!("{PTRACE_SCOPE} is {scope}");
+            Err(Error::new(Stage::Plan, operation::TRACE, what))
         }
-        _ => {}
+        _ => Ok(()),
     }
+}
+
+/// Fails unless there is process_vm_readv(2).
+pub fn can_read_memory() -> Result<()> {
     let there = [0u8];
-    match memory::gather(getpid(), &[(there.as_ptr() as u64, 1)], &mut [0]) {
-        Ok(()) => Ok(()),
-        Err(errno) => failed(errno.into()),
-    }
+    memory::gather(getpid(), &[(there.as_ptr() as u64, 1)], &mut [0])
+        .context(Stage::Plan, operation::READ_MEMORY)
 }
 
 /// Fails unless a call that the supervisor has received is never made again because of a signal: its

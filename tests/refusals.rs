@@ -220,15 +220,17 @@ fn a_supervisor_that_may_not_read_is_refused() {
         run.run(STARTED).refused("plan", &["process_vm_readv", "outer filter"]);
     }
     // Yama's rules. What covers /proc/sys/kernel would forbid a new /proc in a user namespace.
-    let nested = Run::new(User::Root, Place::Standalone).options(policy);
+    let own = Run::new(User::Root, Place::Standalone).options(policy);
     let alone = Run::domain(User::Ordinary, Place::Standalone).options(policy);
-    let mut rows = vec![(2, &nested, true), (3, &nested, false)];
+    let brokered = alone.clone().lacking(libc::SYS_pidfd_getfd, libc::EPERM);
+    let mut rows = vec![(2, &own, true), (3, &own, false)];
     if !alone.refused_without(LANDLOCK_SCOPES) {
         rows.extend([(1, &alone, true), (2, &alone, false), (3, &alone, false)]);
+        rows.extend([(1, &brokered, true), (2, &brokered, false), (3, &brokered, false)]);
     }
     for (scope, run, is_enough) in rows {
         let script = format!(
-            r#"mount -t tmpfs -o mode=755 none /proc/sys/kernel; mkdir /proc/sys/kernel/yama
+            r#"umask 022; mount -t tmpfs -o mode=755 none /proc/sys/kernel; mkdir /proc/sys/kernel/yama
             echo {scope} > /proc/sys/kernel/yama/ptrace_scope; exec "$@""#
         );
         let outcome = run.prepared(&script, STARTED);

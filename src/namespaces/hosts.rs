@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::network::hosts::PATHS;
-use crate::report::{Context, Error, Result, Stage};
+use crate::report::{Context, Error, Result, Stage, operation};
 
 const NONE: Option<&str> = None;
 /// Where the file system that holds them is made. It stays mounted here for a moment only; this
@@ -26,7 +26,8 @@ pub fn mount_over(texts: [Vec<u8>; 4]) -> Result<()> {
             Ok(()) => {}
             Err(Errno::ENOENT | Errno::ENOTDIR) if index > 0 => continue,
             Err(errno) => {
-                return Err(Error::new(Stage::Network, format!("mount over {path}"), errno));
+                let operation = format!("{}{path}", operation::MOUNT_OVER);
+                return Err(Error::new(Stage::Network, operation, errno));
             }
         }
         let read_only = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

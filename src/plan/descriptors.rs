@@ -69,7 +69,7 @@ pub fn check(fd: RawFd, unix_denied: bool, network_restricted: bool) -> Result<(
     }
     if kind == SFlag::S_IFSOCK && network_restricted && socket::can_reach_any_host(open) {
         return refuse(
-            "a socket that sends and receives anywhere, which no network policy could see",
+            "a socket that is neither TCP nor local, whose peers no network policy could see",
         );
     }
     if filesystem == ANON_INODE_FS_MAGIC && descriptor::is_ring(open) {

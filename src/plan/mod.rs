@@ -142,10 +142,14 @@ impl Plan {
             }
             (_, Some(Err(error))) => return Err(error),
         };
-        if notify.is_some() && !supervision.brokered {
+        if let Some(notify) = notify {
             let privileged =
                 matches!(&level, Level::Namespaces(own) if !own.shares_user_namespace());
-            host::can_read_memory(privileged)?;
+            host::may_trace(privileged)?;
+            // The broker reads by way of /proc; listen points to nothing.
+            if notify != Notify::Listen && !supervision.brokered {
+                host::can_read_memory()?;
+            }
         }
         if notify == Some(Notify::Udp) {
             host::can_send_once()?;

@@ -21,7 +21,8 @@ pub mod operation {
     pub const FORK: &str = "fork";
     pub const PIN: &str = "pin names";
     pub const PRIVATE: &str = "make mounts private";
-    pub const HOSTS: &str = "mount over /etc/hosts";
+    /// Followed by the path.
+    pub const MOUNT_OVER: &str = "mount over ";
     pub const RECEIVE_FILTER: &str = "receive filter";
     pub const OWN_PROC: &str = "make a /proc for the supervisor";
     pub const SECCOMP: &str = "seccomp";
@@ -29,6 +30,7 @@ pub mod operation {
     pub const LANDLOCK: &str = "landlock";
     pub const COVERED: &str = "landlock rule";
     pub const PIDFD_GETFD: &str = "pidfd_getfd for the supervisor";
+    pub const TRACE: &str = "trace the workload for the supervisor";
     pub const READ_MEMORY: &str = "process_vm_readv for the supervisor";
     pub const WAIT_KILLABLE: &str = "udp:// rules";
     pub const GLOBAL_ROOT: &str = "--isolation domain as the global root";
@@ -138,7 +140,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
              or go on without it (--dns-optional); allow private ones (--dns-private), or others by a \
              rule of their own"
         }
-        (Stage::Network, HOSTS, Errno::ENOENT | Errno::ENOTDIR) => {
+        (Stage::Network, operation, Errno::ENOENT | Errno::ENOTDIR)
+            if operation.starts_with(MOUNT_OVER) =>
+        {
             "there is no /etc/hosts here to cover: make an empty one (bwrap --ro-bind-data FD \
              /etc/hosts), or choose --no-pin-hosts"
         }
@@ -155,18 +159,22 @@ pub fn hint(error: &Error) -> Option<&'static str> {
              and reports what is missing"
         }
         (Stage::Plan, COVERED, _) => {
-            "a rule stands for a file, not for a path: name the directory (--ro /etc), or leave the \
-             files alone (--no-pin-hosts)"
+            "a rule stands for a file, not for a path: name the directory that it is in, behind any \
+             link, or leave the files alone (--no-pin-hosts)"
         }
         (Stage::Plan, PIDFD_GETFD, _) => {
             "an outer seccomp filter forbids it (container engines, unless CAP_SYS_PTRACE is added), \
              and without it the supervisor has no hold of the sockets that it decides about: allow it \
              there, leave udp:// rules out, or use --bind-tcp together with a network policy only"
         }
+        (Stage::Plan, TRACE, _) => {
+            "the supervisor needs its workload's sockets and memory: set sysctl kernel.yama.ptrace_scope \
+             to 0 or 1 (with namespaces, 2), or leave out what needs a supervisor"
+        }
         (Stage::Plan, READ_MEMORY, _) => {
-            "the supervisor reads the addresses that its workload's calls point to: set sysctl \
-             kernel.yama.ptrace_scope to 0 or 1, allow process_vm_readv in an outer filter, or leave \
-             out what needs a supervisor"
+            "the supervisor reads the addresses that its workload's calls point to: allow \
+             process_vm_readv in the outer filter, take a kernel with CONFIG_CROSS_MEMORY_ATTACH, or \
+             leave out what needs a supervisor"
         }
         (Stage::Plan, WAIT_KILLABLE, _) => {
             "before Linux 5.19 a signal has a supervised call made again, and its datagram would be \
