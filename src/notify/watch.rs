@@ -24,6 +24,8 @@ use super::broker::Broker;
 use crate::report::{Context, Result, Stage};
 use crate::sys::event::Event;
 use crate::sys::notify::{Call, Fault, Listener};
+use crate::sys::process;
+use crate::sys::signal::{self, Set};
 use crate::sys::thread::{block_all_but_wake, spawn, wake};
 
 /// How soon a blocked call is ended: callers count on less than 100 ms.
@@ -67,6 +69,14 @@ enum Verdict {
     Suspected,
 }
 
+fn watch(supervisor: &'static Supervisor) {
+    // It looks at its own pace, whatever signals are sent to this process.
+    match signal::set_mask(Set::ALL).context(Stage::Init, "sigprocmask") {
+        Ok(()) => supervisor.watch.look(supervisor),
+        Err(error) => process::exit(error.print()),
+    }
+}
+
 impl Watch {
     pub fn new(procfs: OwnedFd) -> Result<Self> {
         let blocked = Event::new().context(Stage::Init, "eventfd")?;
@@ -83,7 +93,7 @@ impl Watch {
     pub fn begin(supervisor: &'static Supervisor) -> std::result::Result<(), Errno> {
         let mut begun = supervisor.watch.begun.lock().unwrap_or_else(PoisonError::into_inner);
         if !*begun {
-            spawn(STACK, |supervisor| supervisor.watch.look(supervisor), supervisor)?;
+            spawn(STACK, watch, supervisor)?;
             *begun = true;
         }
         Ok(())
@@ -101,6 +111,8 @@ impl Watch {
             let connecting = supervisor.broker.as_ref().is_some_and(Broker::look);
             let rests = seats.is_empty() && !connecting;
             let sleeps = rests && is_last;
+            // A wait of its own length is not to be cut short.
+            self.sleeping.store(sleeps, SeqCst);
             self.blocked.wait(if sleeps { PollTimeout::NONE } else { PERIOD_MS.into() });
             idle = if rests && !sleeps { idle + 1 } else { 0 };
         }
@@ -159,7 +171,7 @@ impl Watch {
         }
     }
 
-    /// The first port that needs no privilege: since Linux 4.11; 1024 where it is not shown.
+    /// The first port that needs no privilege: 1024 where the sysctl (Linux 4.11) is not shown.
     pub fn unprivileged_port(&self) -> u16 {
         let text = read(&self.procfs, "sys/net/ipv4/ip_unprivileged_port_start");
         text.and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
