@@ -4,9 +4,9 @@
 //! A duplicate keeps a socket open that the workload has closed. One that is connected or listens is
 //! therefore not kept; others that nobody has any more are looked for when one is in the way.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use super::Supervisor;
 use super::caller::Caller;
 use super::create;
 use super::socket::Duplicate;
+use crate::sys::errno;
 use crate::sys::notify::{Call, Fault};
 use crate::sys::socket::{self, State};
 
@@ -135,27 +136,44 @@ impl Broker {
     pub fn drop_unused(&self) {
         // One that is handed over while the others are looked for may have been missed.
         let handed = |kept: &&Kept| kept.handed;
-        let candidates: Vec<_> = self.kept().iter().filter(handed).map(|kept| kept.inode).collect();
+        let mut unused: Vec<_> = self.kept().iter().filter(handed).map(|kept| kept.inode).collect();
         // So may one that a process leaves to its child and closes; hardly twice.
-        let open = [open_inodes(), open_inodes()].concat();
-        self.kept().retain(|kept| !candidates.contains(&kept.inode) || open.contains(&kept.inode));
+        for _ in 0..2 {
+            let Some(open) = open_inodes() else { return };
+            unused.retain(|inode| !open.contains(inode));
+        }
+        self.kept().retain(|kept| !unused.contains(&kept.inode));
     }
 }
 
-/// The inodes of everything that other processes here have open.
-fn open_inodes() -> Vec<u64> {
+/// The inodes of the sockets that other processes here have open; None if they cannot be looked for.
+fn open_inodes() -> Option<Vec<u64>> {
     let own = std::process::id();
     let mut inodes = Vec::new();
-    let entries = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
-    for process in entries("/proc") {
+    for process in entries(Path::new("/proc"))? {
         let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
-        for task in entries(&format!("/proc/{pid}/task")) {
-            let path = task.path().join("fd");
-            for fd in fs::read_dir(path).into_iter().flatten().flatten() {
-                inodes.extend(fs::metadata(fd.path()).map(|metadata| metadata.ino()));
+        if pid.is_none_or(|pid| pid == own) {
+            continue;
+        }
+        for task in entries(&process.path().join("task"))? {
+            for fd in entries(&task.path().join("fd"))? {
+                inodes.extend(fs::read_link(fd.path()).ok().as_deref().and_then(inode));
             }
         }
     }
-    inodes
+    Some(inodes)
+}
+
+/// What is in a directory; nothing if that has gone, or is of a process that is not dumpable.
+fn entries(path: &Path) -> Option<Vec<DirEntry>> {
+    match fs::read_dir(path).map_err(|error| errno::of(&error)) {
+        Ok(found) => Some(found.flatten().collect()),
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EACCES) => Some(Vec::new()),
+        Err(_) => None,
+    }
+}
+
+/// That of `socket:[INODE]`.
+fn inode(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
