@@ -114,6 +114,7 @@ impl Supervisor {
         let broker = policy.brokered.then(Broker::default);
         let supervisor =
             Box::leak(Box::new(Self { listener, policy, pool: Pool::default(), watch, broker }));
+        // It also looks after brokered sockets that connect without blocking.
         if supervisor.broker.is_some() {
             Watch::begin(supervisor).context(Stage::Init, "start the watch")?;
         }

@@ -22,8 +22,8 @@ pub struct Pool {
     waiting: AtomicUsize,
 }
 
-/// Starts the first thread. The others, and the watch, come with the first call: many commands make
-/// none.
+/// Starts the first thread. The others, and the watch, come with the first call, as many commands make
+/// none: where no more threads are allowed then, what would block fails with EAGAIN.
 pub fn start(supervisor: &'static Supervisor) -> Result<()> {
     add(supervisor).context(Stage::Init, "start a supervisor thread")
 }

@@ -114,12 +114,11 @@ impl Events {
             Err(Errno::ENOTSOCK) => write(&self.out, line.as_bytes()),
             result => result,
         };
-        match ready.then(write) {
-            Some(Ok(length)) if length == line.len() => {
-                written.dropped = 0;
-                written.room -= length;
-            }
-            _ => written.dropped += 1,
+        let length = ready.then(write).and_then(|result| result.ok()).unwrap_or(0);
+        written.room -= length;
+        match length == line.len() {
+            true => written.dropped = 0,
+            false => written.dropped += 1,
         }
     }
 }
