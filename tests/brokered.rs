@@ -4,7 +4,7 @@
 mod support;
 
 use support::kernel::{LANDLOCK_SCOPES, WaitKillableRecv};
-use support::{Outcome, Place, Run, User, beside_pod, tries, word};
+use support::{Outcome, Place, Run, User, beside_pod, many, tries, word};
 
 const PROXY: &str = "127.0.0.1:3128";
 
@@ -80,6 +80,22 @@ print(len(socket.if_nameindex()) > 0)"#;
         let at = at.options(["--net-allow", "127.0.0.1:7000"]);
         assert_eq!(python(&at, script).success(), "b''\nTrue\n", "{limit}");
     }
+}
+
+/// On one CPU the caller often goes on before the thread that has handed the socket over.
+#[test]
+fn a_port_is_free_as_soon_as_its_socket_is_closed() {
+    let script = format!(
+        r#"
+import socket
+for _ in range({}):
+    bound = socket.socket(); bound.bind(("127.0.0.1", 7001)); bound.close()
+print("each")"#,
+        many(4000)
+    );
+    let at = ordinary().before(["taskset", "--cpu-list", "0"]);
+    let at = at.options(["--net-allow", "127.0.0.1:7000"]);
+    assert_eq!(python(&at, &script).success(), "each\n");
 }
 
 /// C17

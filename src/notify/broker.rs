@@ -7,7 +7,7 @@
 use std::fs::{self, DirEntry};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -28,7 +28,11 @@ fn most() -> usize {
 }
 
 #[derive(Default)]
-pub struct Broker(Mutex<Vec<Kept>>);
+pub struct Broker {
+    kept: Mutex<Vec<Kept>>,
+    /// Held by who hands a socket over, and has it open himself, when its caller may use it already.
+    handing: RwLock<()>,
+}
 
 struct Kept {
     inode: u64,
@@ -42,7 +46,7 @@ struct Kept {
 
 impl Broker {
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a TCP or route netlink socket: the filters leave no other one.
@@ -76,6 +80,7 @@ impl Broker {
             connecting: false,
         });
         drop(kept);
+        let _handing = self.handing.read();
         let result = create::hand_over(supervisor, call, own, kind & libc::SOCK_CLOEXEC != 0);
         let mut kept = self.kept();
         match result {
@@ -134,6 +139,8 @@ impl Broker {
     /// Forgets the sockets that no process has open any more. What is under way in a message is
     /// seen by nobody, and lost here.
     pub fn drop_unused(&self) {
+        // What its caller has closed again at once is not open here any more after that.
+        drop(self.handing.write());
         // One that is handed over while the others are looked for may have been missed.
         let handed = |kept: &&Kept| kept.handed;
         let mut unused: Vec<_> = self.kept().iter().filter(handed).map(|kept| kept.inode).collect();
