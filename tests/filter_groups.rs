@@ -151,7 +151,9 @@ fn scheduling_of_other_processes_can_be_denied() {
         (libc::SYS_ioprio_set, &["1", "0", "0x4007"], "ok 0", "ok 0"),
     ] {
         assert_eq!(run.call(call, arguments), denied, "{call} {arguments:?}");
-        assert_eq!(plain().call(call, arguments), plainly, "{call} {arguments:?}");
+        // EPERM as long as PID 1, one of those meant, still has the capabilities that it drops.
+        let mut tries = (0..10).map(|_| plain().call(call, arguments));
+        assert!(tries.any(|result| result == plainly), "{call} {arguments:?}");
     }
 }
 
